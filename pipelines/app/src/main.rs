@@ -1,0 +1,2 @@
+//! The tidewire binary.
+fn main() {}
