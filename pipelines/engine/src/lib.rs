@@ -1,1 +1,6 @@
-//! Work in progress.
+//! The engine: epochs, merge, watermarks, keyed state, timers and recovery, without any I/O.
+
+pub mod group;
+pub mod log;
+pub mod log_limits;
+pub mod memory;
