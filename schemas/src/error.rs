@@ -1,0 +1,81 @@
+//! Why bytes are no record.
+
+use std::sync::Arc;
+
+/// Why bytes could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The first byte is not the 0 of the Confluent wire format.
+    #[error(
+        "first byte is {found:#04x}, not the 0x00 of the Confluent wire format: the producer wrote another format"
+    )]
+    WrongMagicByte {
+        /// The byte found.
+        found: u8,
+    },
+    /// Fewer than the 5 bytes of the prefix.
+    #[error("{length} bytes are too few: the schema prefix alone has 5")]
+    TooShort {
+        /// Number of bytes.
+        length: usize,
+    },
+    /// No schema is known by this id.
+    #[error(
+        "schema id {id} is not known here: register its schema, or check that registry and topic belong together"
+    )]
+    UnknownSchema {
+        /// The id in the prefix.
+        id: u32,
+    },
+    /// The bytes are not what the schema says.
+    #[error("malformed at byte {at}{}: {problem}", in_field(.field))]
+    Malformed {
+        /// Position after the schema prefix.
+        at: usize,
+        /// Innermost field, as `Record.field`; empty when outside of any.
+        field: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The record ended before the bytes did.
+    #[error(
+        "{length} bytes are left after the end of the record at byte {at}: the schema id is not the writer's"
+    )]
+    TrailingBytes {
+        /// Where the record ended, after the schema prefix.
+        at: usize,
+        /// Number of bytes left.
+        length: usize,
+    },
+    /// The writer's schema cannot be read as any record of this build.
+    #[error("schema id {id} cannot be read by this build: {why}")]
+    IncompatibleSchema {
+        /// The writer's schema id.
+        id: u32,
+        /// Where and why.
+        why: Arc<str>,
+    },
+}
+
+impl DecodeError {
+    /// Bytes at `at` are not what the schema says.
+    #[cold]
+    pub(crate) fn malformed(at: usize, problem: &'static str) -> DecodeError {
+        DecodeError::Malformed { at, field: "", problem }
+    }
+
+    /// Names the field, unless an inner one is named.
+    #[cold]
+    pub(crate) fn within(self, name: &'static str) -> DecodeError {
+        match self {
+            DecodeError::Malformed { at, field: "", problem } => {
+                DecodeError::Malformed { at, field: name, problem }
+            }
+            other => other,
+        }
+    }
+}
+
+fn in_field(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(" in {field}") }
+}
