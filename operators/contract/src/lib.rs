@@ -1,1 +1,25 @@
-//! Work in progress.
+//! What an operator is.
+//!
+//! An operator is a fold: it takes one record after another, in one order that the engine decides, together
+//! with the state of the record's key, and says what follows from it. It does no I/O, reads no clock and draws
+//! no random number; all it knows of time is in [`Cx`]. So the same inputs give the same bytes, wherever and
+//! however often it runs.
+//!
+//! * [`Operator`] is the fold itself.
+//! * [`Configured`] makes one from its settings in a pipeline file; [`OperatorType`] is its one line in the registry.
+//! * [`State`] is what it keeps a key: [`Whole`], [`MapState`], [`ListState`] or a [`composite_state!`] of these.
+//! * [`Cx`] takes what it emits.
+
+mod cx;
+mod key;
+mod operator;
+mod persist;
+mod runner;
+mod state;
+
+pub use cx::{Cx, Effects, Emission, LateNote, Moment, TimerChange};
+pub use key::{Interner, Key, KeyId};
+pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Origin, Settings, Timer};
+pub use persist::{Persist, PersistError, Shape};
+pub use runner::{AnyOperator, Keys, NodeSink, Runner};
+pub use state::{entry_hash, FlushSink, ListState, MapState, PartSink, State, Whole};

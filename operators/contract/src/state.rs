@@ -1,0 +1,406 @@
+//! Keyed state: values, maps and lists that know which of their entries changed since the last flush.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
+
+use crate::persist::{Persist, PersistError, Shape};
+
+/// Takes what changed. `sub` is the entry's place within the state of one key.
+pub trait FlushSink {
+    /// An entry was written. `old_hash` is what the last call for this entry returned, 0 if none; returns the new one.
+    fn put(&mut self, sub: &[u8], value: &[u8], old_hash: u64) -> u64;
+    /// An entry is gone.
+    fn remove(&mut self, sub: &[u8], old_hash: u64);
+}
+
+/// What an operator keeps a key. Default is the state of a key never seen.
+pub trait State: Default + 'static {
+    /// Appends the layout, as [`Persist::shape`] does.
+    fn shape(out: &mut Shape);
+    /// Hands over each entry that changed since the last flush, in a fixed order, and forgets that it did.
+    fn flush(&mut self, sink: &mut dyn FlushSink);
+    /// Takes back an entry, with the hash that [`FlushSink::put`] gave it.
+    fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError>;
+    /// Drops every entry, so that the next flush removes them from the changelog.
+    fn clear(&mut self);
+    /// Number of entries held.
+    fn entries(&self) -> usize;
+}
+
+/// The hash of an entry; the sum of these is the digest of a state, whatever the order of the writes.
+pub fn entry_hash(parts: &[&[u8]]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    // 0 stands for "not in the changelog".
+    u64::from_le_bytes(first).max(1)
+}
+
+impl State for () {
+    fn shape(out: &mut Shape) {
+        out.push_str("()");
+    }
+    fn flush(&mut self, _: &mut dyn FlushSink) {}
+    fn restore(&mut self, _: &[u8], _: &[u8], _: u64) -> Result<(), PersistError> {
+        Err(PersistError("an entry for an operator without state"))
+    }
+    fn clear(&mut self) {}
+    fn entries(&self) -> usize {
+        0
+    }
+}
+
+/// One value, written whole when it was touched.
+#[derive(Debug, Default)]
+pub struct Whole<T> {
+    value: T,
+    dirty: bool,
+    cleared: bool,
+    hash: u64,
+}
+
+impl<T> Deref for Whole<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Whole<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.dirty = true;
+        &mut self.value
+    }
+}
+
+impl<T: Persist + Default> State for Whole<T> {
+    fn shape(out: &mut Shape) {
+        T::shape(out);
+    }
+    fn flush(&mut self, sink: &mut dyn FlushSink) {
+        if std::mem::take(&mut self.dirty) {
+            let mut bytes = Vec::new();
+            self.value.save(&mut bytes);
+            self.hash = sink.put(&[], &bytes, self.hash);
+        } else if self.cleared && self.hash != 0 {
+            sink.remove(&[], self.hash);
+            self.hash = 0;
+        }
+        self.cleared = false;
+    }
+    fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
+        if !sub.is_empty() {
+            return Err(PersistError("a part of a value that has no parts"));
+        }
+        self.value = load_all(value)?;
+        self.hash = hash;
+        Ok(())
+    }
+    fn clear(&mut self) {
+        self.value = T::default();
+        self.dirty = false;
+        self.cleared = true;
+    }
+    fn entries(&self) -> usize {
+        usize::from(self.dirty || (self.hash != 0 && !self.cleared))
+    }
+}
+
+/// An ordered map whose entries are written one by one.
+#[derive(Debug)]
+pub struct MapState<K, V> {
+    entries: BTreeMap<K, V>,
+    hashes: BTreeMap<K, u64>,
+    dirty: BTreeSet<K>,
+}
+
+impl<K, V> Default for MapState<K, V> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), hashes: BTreeMap::new(), dirty: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Clone, V> MapState<K, V> {
+    /// The entry of `key`.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+    /// The entry of `key`, to be changed; it will be written.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let entry = self.entries.get_mut(key);
+        if entry.is_some() {
+            self.dirty.insert(key.clone());
+        }
+        entry
+    }
+    /// The entry of `key`, made by `make` if it is not there; it will be written.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.dirty.insert(key.clone());
+        self.entries.entry(key).or_insert_with(make)
+    }
+    /// Sets the entry of `key`; returns what was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.dirty.insert(key.clone());
+        self.entries.insert(key, value)
+    }
+    /// Removes the entry of `key`.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.remove(key);
+        if entry.is_some() {
+            self.dirty.insert(key.clone());
+        }
+        entry
+    }
+    /// All entries in key order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.entries.iter()
+    }
+    /// The entries of a range of keys, in key order.
+    pub fn range<R: std::ops::RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.entries.range(range)
+    }
+    /// The least entry.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.entries.first_key_value()
+    }
+    /// The greatest entry.
+    pub fn last(&self) -> Option<(&K, &V)> {
+        self.entries.last_key_value()
+    }
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
+    fn shape(out: &mut Shape) {
+        out.push_str("entries<");
+        K::shape(out);
+        out.push(',');
+        V::shape(out);
+        out.push('>');
+    }
+    fn flush(&mut self, sink: &mut dyn FlushSink) {
+        let (mut sub, mut bytes) = (Vec::new(), Vec::new());
+        for key in std::mem::take(&mut self.dirty) {
+            sub.clear();
+            key.save(&mut sub);
+            match self.entries.get(&key) {
+                Some(value) => {
+                    bytes.clear();
+                    value.save(&mut bytes);
+                    let hash = self.hashes.entry(key).or_insert(0);
+                    *hash = sink.put(&sub, &bytes, *hash);
+                }
+                None => {
+                    if let Some(hash) = self.hashes.remove(&key) {
+                        sink.remove(&sub, hash);
+                    }
+                }
+            }
+        }
+    }
+    fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
+        let key: K = load_all(sub)?;
+        self.hashes.insert(key.clone(), hash);
+        self.entries.insert(key, load_all(value)?);
+        Ok(())
+    }
+    fn clear(&mut self) {
+        self.dirty.extend(std::mem::take(&mut self.entries).into_keys());
+    }
+    fn entries(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// A queue whose entries are written one by one: a long window is not rewritten whole when one entry joins it.
+#[derive(Debug)]
+pub struct ListState<V> {
+    entries: VecDeque<(V, u64)>,
+    /// Number of the first entry; numbers are never used twice.
+    first: u64,
+    /// Entries from here on were not written yet.
+    written: u64,
+    /// Hashes of written entries that were popped since the last flush, oldest first.
+    popped: VecDeque<(u64, u64)>,
+}
+
+impl<V> Default for ListState<V> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), first: 0, written: 0, popped: VecDeque::new() }
+    }
+}
+
+impl<V> ListState<V> {
+    /// Adds an entry at the end.
+    pub fn push_back(&mut self, value: V) {
+        self.entries.push_back((value, 0));
+    }
+    /// Takes the oldest entry.
+    pub fn pop_front(&mut self) -> Option<V> {
+        let (value, hash) = self.entries.pop_front()?;
+        if hash != 0 {
+            self.popped.push_back((self.first, hash));
+        }
+        self.first += 1;
+        self.written = self.written.max(self.first);
+        Some(value)
+    }
+    /// The entries, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &V> {
+        self.entries.iter().map(|(value, _)| value)
+    }
+    /// The oldest entry.
+    pub fn front(&self) -> Option<&V> {
+        self.entries.front().map(|(value, _)| value)
+    }
+    /// The newest entry.
+    pub fn back(&self) -> Option<&V> {
+        self.entries.back().map(|(value, _)| value)
+    }
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl<V: Persist> State for ListState<V> {
+    fn shape(out: &mut Shape) {
+        out.push_str("queue<");
+        V::shape(out);
+        out.push('>');
+    }
+    fn flush(&mut self, sink: &mut dyn FlushSink) {
+        for (number, hash) in self.popped.drain(..) {
+            sink.remove(&number.to_be_bytes(), hash);
+        }
+        let mut bytes = Vec::new();
+        let skip = usize::try_from(self.written - self.first).unwrap_or(usize::MAX);
+        for (place, (value, hash)) in self.entries.iter_mut().enumerate().skip(skip) {
+            bytes.clear();
+            value.save(&mut bytes);
+            *hash = sink.put(&(self.first + place as u64).to_be_bytes(), &bytes, 0);
+        }
+        if self.entries.is_empty() {
+            // An empty queue leaves nothing behind, so it must number as one that was never used.
+            self.first = 0;
+        }
+        self.written = self.first + self.entries.len() as u64;
+    }
+    fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
+        let number = sub.try_into().map(u64::from_be_bytes).map_err(|_| PersistError("a queue entry without number"))?;
+        if self.entries.is_empty() {
+            self.first = number;
+        }
+        // Entries come back in key order, which is that of their numbers.
+        if number != self.first + self.entries.len() as u64 {
+            return Err(PersistError("a queue with an entry missing"));
+        }
+        self.entries.push_back((load_all(value)?, hash));
+        self.written = number + 1;
+        Ok(())
+    }
+    fn clear(&mut self) {
+        while self.pop_front().is_some() {}
+    }
+    fn entries(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+fn load_all<T: Persist>(mut bytes: &[u8]) -> Result<T, PersistError> {
+    let value = T::load(&mut bytes)?;
+    if bytes.is_empty() { Ok(value) } else { Err(PersistError("bytes left over")) }
+}
+
+/// Declares a state made of several, each written on its own.
+#[macro_export]
+macro_rules! composite_state {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$fmeta:meta])* $fvis:vis $field:ident : $type:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Default)]
+        $vis struct $name { $($(#[$fmeta])* $fvis $field: $type),* }
+
+        impl $crate::State for $name {
+            fn shape(out: &mut $crate::Shape) {
+                out.push('{');
+                $(
+                    out.push_str(concat!(stringify!($field), ":"));
+                    <$type as $crate::State>::shape(out);
+                    out.push(',');
+                )*
+                out.push('}');
+            }
+            fn flush(&mut self, sink: &mut dyn $crate::FlushSink) {
+                let mut place = 0_u8;
+                $(
+                    $crate::State::flush(&mut self.$field, &mut $crate::PartSink::new(place, sink));
+                    place += 1;
+                )*
+                let _ = place;
+            }
+            fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), $crate::PersistError> {
+                let Some((part, sub)) = sub.split_first() else {
+                    return Err($crate::PersistError("a part without number"));
+                };
+                let mut place = 0_u8;
+                $(
+                    if *part == place {
+                        return $crate::State::restore(&mut self.$field, sub, value, hash);
+                    }
+                    place += 1;
+                )*
+                let _ = (place, sub);
+                Err($crate::PersistError("a part that this state does not have"))
+            }
+            fn clear(&mut self) {
+                $( $crate::State::clear(&mut self.$field); )*
+            }
+            fn entries(&self) -> usize {
+                0 $( + $crate::State::entries(&self.$field) )*
+            }
+        }
+    };
+}
+
+/// Puts the number of a part before each entry's place; made by [`composite_state!`](crate::composite_state).
+pub struct PartSink<'a> {
+    part: u8,
+    inner: &'a mut dyn FlushSink,
+}
+
+impl<'a> PartSink<'a> {
+    /// A sink for part `part`.
+    pub fn new(part: u8, inner: &'a mut dyn FlushSink) -> Self {
+        Self { part, inner }
+    }
+    fn place(&self, sub: &[u8]) -> Vec<u8> {
+        let mut place = Vec::with_capacity(sub.len() + 1);
+        place.push(self.part);
+        place.extend_from_slice(sub);
+        place
+    }
+}
+
+impl FlushSink for PartSink<'_> {
+    fn put(&mut self, sub: &[u8], value: &[u8], old_hash: u64) -> u64 {
+        self.inner.put(&self.place(sub), value, old_hash)
+    }
+    fn remove(&mut self, sub: &[u8], old_hash: u64) {
+        self.inner.remove(&self.place(sub), old_hash);
+    }
+}
