@@ -130,6 +130,24 @@ fn write_record(model: &Model, code: &mut String) {
         Some(f) if f.ty == Type::String => format!("Record::{n}(x) => Some(x.instrument.as_str()),"),
         _ => format!("Record::{n}(_) => None,"),
     };
+    let text = |n: &str, r: &Record| {
+        let arms: String = r
+            .fields
+            .iter()
+            .filter_map(|f| match &f.ty {
+                Type::String => Some(format!("\"{0}\" => Some(x.{0}.as_str()), ", f.name)),
+                Type::Optional(inner) if **inner == Type::String => {
+                    Some(format!("\"{0}\" => x.{0}.as_deref(), ", f.name))
+                }
+                _ => None,
+            })
+            .collect();
+        if arms.is_empty() {
+            format!("Record::{n}(_) => None,")
+        } else {
+            format!("Record::{n}(x) => match field {{ {arms}_ => None }},")
+        }
+    };
     _ = write!(
         code,
         r#"}}
@@ -153,6 +171,13 @@ impl Record {{
     pub fn instrument(&self) -> Option<&str> {{
         match self {{
             {instruments}
+        }}
+    }}
+
+    /// A text field by its name; `None` when the record has no such field, or it is null.
+    pub fn text(&self, field: &str) -> Option<&str> {{
+        match self {{
+            {texts}
         }}
     }}
 
@@ -197,6 +222,7 @@ impl Serialize for Record {{
         kinds = arms(model, |n, _| format!("Record::{n}(_) => Kind::{n},")),
         event_times = arms(model, event_time),
         instruments = arms(model, instrument),
+        texts = arms(model, text),
         encodes = arms(model, |n, _| format!("Record::{n}(x) => x.encode(out),")),
         decodes = arms(model, |n, _| format!("Kind::{n} => Record::from({n}::decode(c)?),")),
         numbers = arms(model, |n, _| format!("Record::{n}(x) => x.number(field.index()),")),
