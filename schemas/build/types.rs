@@ -139,6 +139,13 @@ fn write_number(name: &str, record: &Record, top_level: bool, code: &mut String)
     if !top_level {
         return;
     }
+    if !record.fields.iter().any(|field| number(&field.ty, "x").is_some()) {
+        _ = writeln!(
+            code,
+            "impl {name} {{\n    fn number(&self, _index: u16) -> Option<f64> {{\n        None\n    }}\n}}\n"
+        );
+        return;
+    }
     _ = writeln!(
         code,
         "impl {name} {{\n    fn number(&self, index: u16) -> Option<f64> {{\n        match index {{"

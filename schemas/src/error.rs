@@ -1,5 +1,6 @@
 //! Why bytes are no record.
 
+use smol_str::SmolStr;
 use std::sync::Arc;
 
 /// Why bytes could not be decoded.
@@ -33,7 +34,7 @@ pub enum DecodeError {
         /// Position after the schema prefix.
         at: usize,
         /// Innermost field, as `Record.field`; empty when outside of any.
-        field: &'static str,
+        field: SmolStr,
         /// What is wrong.
         problem: &'static str,
     },
@@ -61,15 +62,25 @@ impl DecodeError {
     /// Bytes at `at` are not what the schema says.
     #[cold]
     pub(crate) fn malformed(at: usize, problem: &'static str) -> DecodeError {
-        DecodeError::Malformed { at, field: "", problem }
+        DecodeError::Malformed { at, field: SmolStr::new_static(""), problem }
     }
 
     /// Names the field, unless an inner one is named.
     #[cold]
     pub(crate) fn within(self, name: &'static str) -> DecodeError {
+        self.in_field(|| SmolStr::new_static(name))
+    }
+
+    /// The same for a name that a plan holds.
+    #[cold]
+    pub(crate) fn within_place(self, name: &str) -> DecodeError {
+        self.in_field(|| SmolStr::new(name))
+    }
+
+    fn in_field(self, name: impl FnOnce() -> SmolStr) -> DecodeError {
         match self {
-            DecodeError::Malformed { at, field: "", problem } => {
-                DecodeError::Malformed { at, field: name, problem }
+            DecodeError::Malformed { at, field, problem } if field.is_empty() => {
+                DecodeError::Malformed { at, field: name(), problem }
             }
             other => other,
         }

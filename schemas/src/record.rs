@@ -44,6 +44,11 @@ impl FieldId {
 }
 
 impl Kind {
+    /// Name of the record with its namespace, as a registry knows it.
+    pub fn full_name(self) -> String {
+        format!("tidewire.{}", self.name())
+    }
+
     /// The numeric field of that name: an int, long, double or decimal, nullable or not. Times are none.
     pub fn numeric_field(self, name: &str) -> Option<FieldId> {
         self.numbers().find(|field| field.name() == name)

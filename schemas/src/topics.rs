@@ -124,3 +124,8 @@ pub fn epochs(pipeline: &str) -> String {
 pub fn changelog(pipeline: &str, stage: &str) -> String {
     format!("{pipeline}.{stage}.changelog")
 }
+
+/// Subject of a record's schema in a registry, by TopicRecordNameStrategy: `<topic>-<full record name>`.
+pub fn subject(topic: &str, kind: Kind) -> String {
+    format!("{topic}-{}", kind.full_name())
+}

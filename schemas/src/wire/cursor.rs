@@ -89,6 +89,18 @@ impl<'a> Cursor<'a> {
         Err(DecodeError::malformed(self.at, problem))
     }
 
+    /// A 32-bit float.
+    #[inline]
+    pub(crate) fn float(&mut self) -> Result<f32, DecodeError> {
+        match self.bytes[self.at..].first_chunk::<4>() {
+            Some(chunk) => {
+                self.at += 4;
+                Ok(f32::from_le_bytes(*chunk))
+            }
+            None => Err(DecodeError::malformed(self.at, "the bytes end inside a float")),
+        }
+    }
+
     /// A 64-bit float.
     #[inline]
     pub fn double(&mut self) -> Result<f64, DecodeError> {
@@ -210,6 +222,13 @@ impl<'a> Cursor<'a> {
     /// Number of items in the next block of an array or a map; 0 is the end. No item takes less than one byte.
     #[inline]
     pub(crate) fn block(&mut self) -> Result<usize, DecodeError> {
+        // At least one byte an item; the count itself takes one more.
+        self.block_within(self.remaining())
+    }
+
+    /// The same with another bound on the count.
+    #[inline]
+    pub(crate) fn block_within(&mut self, most: usize) -> Result<usize, DecodeError> {
         let at = self.at;
         let mut count = self.long()?;
         if count < 0 {
@@ -221,9 +240,37 @@ impl<'a> Cursor<'a> {
             count = count.checked_neg().unwrap_or(i64::MAX);
         }
         match usize::try_from(count) {
-            Ok(count) if count <= self.remaining() => Ok(count),
+            Ok(count) if count <= most => Ok(count),
             _ => Err(DecodeError::malformed(at, "a block has more items than bytes are left")),
         }
+    }
+
+    /// That many bytes, where they lie.
+    #[inline]
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        match self.bytes[self.at..].get(..length) {
+            Some(slice) => {
+                self.at += length;
+                Ok(slice)
+            }
+            None => Err(DecodeError::malformed(self.at, "the bytes end too early")),
+        }
+    }
+
+    /// Index of a symbol or a branch, less than `count`.
+    #[inline]
+    pub(crate) fn index(&mut self, count: usize) -> Result<usize, DecodeError> {
+        let at = self.at;
+        match usize::try_from(self.long()?) {
+            Ok(index) if index < count => Ok(index),
+            _ => Err(DecodeError::malformed(at, "there is no symbol or branch of that index")),
+        }
+    }
+
+    /// The bytes from here to where `later`, a copy of this cursor, has come.
+    #[inline]
+    pub(crate) fn since(&self, later: &Cursor<'_>) -> &'a [u8] {
+        &self.bytes[self.at..later.at]
     }
 
     #[inline]

@@ -85,8 +85,9 @@ pub(crate) fn optional<T>(out: &mut Vec<u8>, value: Option<&T>, item: impl FnOnc
     }
 }
 
+/// A length, a count or an index.
 #[inline]
-fn length(out: &mut Vec<u8>, length: usize) {
-    // A Rust allocation holds at most isize::MAX bytes, so this is exact.
+#[expect(clippy::cast_possible_wrap, reason = "nothing in memory has more than isize::MAX items")]
+pub(crate) fn length(out: &mut Vec<u8>, length: usize) {
     long(out, length as i64);
 }
