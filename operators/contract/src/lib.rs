@@ -14,6 +14,7 @@ mod cx;
 mod key;
 mod operator;
 mod persist;
+mod records;
 mod runner;
 mod state;
 
