@@ -1,1 +1,20 @@
-//! Work in progress.
+//! Tidewire's operators, one file each, with its tests beside it.
+//!
+//! Each file's documentation gives what the operator takes and gives, its formula and source, its units and its
+//! warm-up. Adding one takes its file and one line in [`OPERATORS`].
+
+mod common;
+pub mod order_book;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+mod testing;
+
+use tidewire_contract::OperatorType;
+
+/// Every operator a pipeline file can name, sorted by name.
+pub const OPERATORS: &[OperatorType] = &[OperatorType::of::<order_book::OrderBook>()];
+
+/// The operator of that name.
+pub fn find(name: &str) -> Option<&'static OperatorType> {
+    OPERATORS.iter().find(|operator| operator.name == name)
+}
