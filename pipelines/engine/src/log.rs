@@ -8,10 +8,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 /// Name of a topic and number of one of its partitions.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {
     /// The topic.
     pub topic: SmolStr,
@@ -71,7 +72,7 @@ pub struct StoredRecord {
 }
 
 /// How a topic keeps its records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSpec {
     /// The topic's name.
     pub name: SmolStr,
@@ -121,7 +122,7 @@ pub struct Fetched {
 }
 
 /// The bounds of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// First offset still kept.
     pub start: u64,
@@ -132,7 +133,7 @@ pub struct Bounds {
 }
 
 /// A group's progress in one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedOffset {
     /// The next offset to read.
     pub offset: u64,
@@ -180,7 +181,7 @@ pub enum CommitError {
 }
 
 /// Why the log refused or failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum LogError {
     /// There is no such topic.
     #[error("topic {0} does not exist; create it with `tidewire topics create`")]

@@ -1,0 +1,206 @@
+//! The graph of a task on timely dataflow. Nothing outside this file knows timely.
+//!
+//! A task is one single-threaded timely worker with one dataflow. Epochs are timely timestamps: each operator waits
+//! until the frontier says that all its edges are complete for the epoch, takes them in one order, and sends on
+//! exactly one bundle, even an empty one, so that time reaches operators whose upstream was silent.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use smol_str::SmolStr;
+use tidewire_contract::{Interner, Origin};
+use timely::WorkerConfig;
+use timely::communication::Allocator;
+use timely::communication::allocator::thread::Thread;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::vec::input::Input as _;
+use timely::dataflow::operators::{Concatenate, Operator, Probe, probe};
+use timely::dataflow::{InputHandleVec, Stream};
+use timely::worker::Worker;
+
+use crate::frame::{Frame, Item, TimerCause};
+use crate::node::{EpochCx, Node, NodeFault, NodeOutput};
+use crate::plan::{NodeSpec, Upstream};
+
+/// What passes an edge in one epoch.
+#[derive(Clone)]
+struct Bundle {
+    from: Upstream,
+    items: Rc<Vec<Item>>,
+}
+
+/// An epoch as it is handed to the graph.
+pub struct Epoch {
+    /// Positions and times.
+    pub frame: Frame,
+    /// Where the record at each position lies.
+    pub origins: Vec<Option<Origin>>,
+    /// The records of each input, in order.
+    pub inputs: Vec<Vec<Item>>,
+    /// Timers to leave out.
+    pub skipped_timers: BTreeMap<TimerCause, (SmolStr, SmolStr)>,
+}
+
+/// What all operators of the graph share in an epoch.
+struct Shared {
+    names: RefCell<Interner>,
+    epoch: RefCell<Option<Epoch>>,
+    outputs: RefCell<Vec<Option<NodeOutput>>>,
+    fault: RefCell<Option<NodeFault>>,
+}
+
+/// The running graph of one task.
+pub struct Graph {
+    worker: Worker,
+    input: InputHandleVec<u64, Bundle>,
+    probe: probe::Handle<u64>,
+    nodes: Vec<Rc<RefCell<Node>>>,
+    shared: Rc<Shared>,
+    epoch: u64,
+}
+
+impl Graph {
+    /// Builds the operators and connects them.
+    pub fn new(specs: &[NodeSpec]) -> Result<Self, String> {
+        let mut nodes = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let operator = spec.build().map_err(|error| format!("operator {}: {error}", spec.id))?;
+            nodes.push(Rc::new(RefCell::new(Node::new(spec.id.clone(), operator))));
+        }
+        let shared = Rc::new(Shared {
+            names: RefCell::default(),
+            epoch: RefCell::default(),
+            outputs: RefCell::new(specs.iter().map(|_| None).collect()),
+            fault: RefCell::default(),
+        });
+        let mut worker = Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
+        let (input, probe) = connect(&mut worker, specs, &nodes, &shared);
+        Ok(Self { worker, input, probe, nodes, shared, epoch: 0 })
+    }
+
+    /// The operators, in the order of the stage.
+    pub fn nodes(&self) -> &[Rc<RefCell<Node>>] {
+        &self.nodes
+    }
+
+    /// The task's keys.
+    pub fn names(&self) -> &RefCell<Interner> {
+        &self.shared.names
+    }
+
+    /// Runs an epoch until the graph is quiescent; returns what each operator gave out.
+    /// After a fault the state of the graph is of no use any more.
+    pub fn run(&mut self, mut epoch: Epoch) -> Result<Vec<NodeOutput>, NodeFault> {
+        let inputs = std::mem::take(&mut epoch.inputs);
+        *self.shared.epoch.borrow_mut() = Some(epoch);
+        for (place, items) in inputs.into_iter().enumerate() {
+            self.input.send(Bundle { from: Upstream::Input(place), items: Rc::new(items) });
+        }
+        self.epoch += 1;
+        self.input.advance_to(self.epoch);
+        while self.probe.less_than(&self.epoch) {
+            self.worker.step();
+        }
+        *self.shared.epoch.borrow_mut() = None;
+        if let Some(fault) = self.shared.fault.borrow_mut().take() {
+            return Err(fault);
+        }
+        let mut outputs = self.shared.outputs.borrow_mut();
+        Ok(outputs.iter_mut().map(|output| output.take().unwrap_or_default()).collect())
+    }
+}
+
+/// Lifts each operator into the dataflow; returns its one input and the probe behind all of it.
+fn connect(
+    worker: &mut Worker,
+    specs: &[NodeSpec],
+    nodes: &[Rc<RefCell<Node>>],
+    shared: &Rc<Shared>,
+) -> (InputHandleVec<u64, Bundle>, probe::Handle<u64>) {
+    worker.dataflow::<u64, _, _>(|scope| {
+        let (input, source) = scope.new_input::<Bundle>();
+        let mut streams: Vec<Stream<'_, u64, Vec<Bundle>>> = Vec::with_capacity(specs.len());
+        for (place, spec) in specs.iter().enumerate() {
+            let from: Vec<_> = spec
+                .from
+                .iter()
+                .filter_map(|upstream| match upstream {
+                    Upstream::Node(node) => streams.get(*node).cloned(),
+                    Upstream::Input(_) => None,
+                })
+                // Every operator hears of every epoch, whatever feeds it.
+                .chain([source.clone()])
+                .collect();
+            let merged = scope.concatenate(from);
+            streams.push(lift(merged, spec, place, Rc::clone(&nodes[place]), Rc::clone(shared)));
+        }
+        streams.push(source);
+        let (probe, _) = scope.concatenate(streams).probe();
+        (input, probe)
+    })
+}
+
+/// One operator in the dataflow.
+fn lift<'scope>(
+    merged: Stream<'scope, u64, Vec<Bundle>>,
+    spec: &NodeSpec,
+    place: usize,
+    node: Rc<RefCell<Node>>,
+    shared: Rc<Shared>,
+) -> Stream<'scope, u64, Vec<Bundle>> {
+    let from = spec.from.clone();
+    let mut waiting: BTreeMap<u64, Vec<Bundle>> = BTreeMap::new();
+    merged.unary_notify(Pipeline, &spec.id, None, move |input, output, notificator| {
+        input.for_each_time(|time, bundles| {
+            let arrived = waiting.entry(*time.time()).or_default();
+            arrived.extend(bundles.flat_map(|bundle| bundle.drain(..)).filter(|b| from.contains(&b.from)));
+            notificator.notify_at(time.retain(output.output_index()));
+        });
+        notificator.for_each(|time, _, _| {
+            let arrived = waiting.remove(time.time()).unwrap_or_default();
+            let edges: Vec<_> = from
+                .iter()
+                .map(|upstream| {
+                    let bundle = arrived.iter().find(|bundle| bundle.from == *upstream);
+                    bundle.map_or_else(Rc::default, |bundle| Rc::clone(&bundle.items))
+                })
+                .collect();
+            let items = run_node(&node, place, &edges, &shared);
+            output.session(&time).give(Bundle { from: Upstream::Node(place), items });
+        });
+    })
+}
+
+/// Runs one operator, unless one before it failed; keeps what it gave out and passes it on.
+fn run_node(
+    node: &RefCell<Node>,
+    place: usize,
+    edges: &[Rc<Vec<Item>>],
+    shared: &Shared,
+) -> Rc<Vec<Item>> {
+    if shared.fault.borrow().is_some() {
+        return Rc::default();
+    }
+    let epoch = shared.epoch.borrow();
+    let Some(epoch) = epoch.as_ref() else {
+        return Rc::default();
+    };
+    let cx = EpochCx {
+        frame: &epoch.frame,
+        origins: &epoch.origins,
+        names: &shared.names,
+        skipped_timers: &epoch.skipped_timers,
+    };
+    match node.borrow_mut().run(&cx, edges) {
+        Ok(output) => {
+            let items = Rc::new(output.items.clone());
+            shared.outputs.borrow_mut()[place] = Some(output);
+            items
+        }
+        Err(fault) => {
+            *shared.fault.borrow_mut() = Some(fault);
+            Rc::default()
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What a task has at hand from its inputs, and the one order it is taken in.
+
+use std::collections::VecDeque;
+
+use crate::log::{Fetched, StoredRecord, TopicPartition};
+use crate::plan::{Caps, Role, StageSpec};
+
+/// One partition that a task reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Place of its input in the stage: its rank.
+    pub input: usize,
+    /// How it is read.
+    pub role: Role,
+    /// Whether no stage of this pipeline writes it.
+    pub external: bool,
+    /// The partition.
+    pub at: TopicPartition,
+}
+
+impl Source {
+    /// All partitions that task `task` reads, by rank of the input, then partition.
+    pub fn of_task(spec: &StageSpec, task: u32) -> Vec<Source> {
+        let mut sources = Vec::new();
+        for (input, read) in spec.inputs.iter().enumerate() {
+            let partitions = match read.role {
+                Role::Driving | Role::Keyed => task..task + 1,
+                Role::Broadcast | Role::Control => 0..read.partitions,
+            };
+            for partition in partitions {
+                let at = TopicPartition::new(read.topic.clone(), partition);
+                sources.push(Source { input, role: read.role, external: read.external, at });
+            }
+        }
+        sources
+    }
+
+    /// Whether the merge waits for it, and the watermark counts it.
+    pub fn is_external_data(&self) -> bool {
+        self.external && self.role != Role::Control
+    }
+}
+
+/// A record taken into an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which of the task's sources it came from.
+    pub source: usize,
+    /// The record.
+    pub stored: StoredRecord,
+}
+
+/// What one epoch takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The records in their order.
+    pub taken: Vec<Taken>,
+    /// Per source, where the next epoch goes on, and whether nothing more was there.
+    pub spans: Vec<Span>,
+}
+
+/// How far an epoch took one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The first offset that was not yet taken before the epoch.
+    pub first: u64,
+    /// The first offset not taken after it.
+    pub next: u64,
+    /// Whether the log said that nothing more was there.
+    pub at_end: bool,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    records: VecDeque<StoredRecord>,
+    bytes: usize,
+    fetch_from: u64,
+    taken_to: u64,
+    at_end: bool,
+}
+
+impl Buffer {
+    fn pop(&mut self) -> Option<StoredRecord> {
+        let stored = self.records.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(stored.record.size());
+        self.taken_to = if self.records.is_empty() { self.fetch_from } else { stored.offset + 1 };
+        Some(stored)
+    }
+}
+
+/// The records read ahead from each source.
+#[derive(Debug)]
+pub struct Intake {
+    sources: Vec<Source>,
+    buffers: Vec<Buffer>,
+}
+
+impl Intake {
+    /// Nothing at hand; reading starts at `positions`, one for each source.
+    pub fn new(sources: Vec<Source>, positions: &[u64]) -> Self {
+        let buffers = sources
+            .iter()
+            .enumerate()
+            .map(|(source, _)| {
+                let from = positions.get(source).copied().unwrap_or(0);
+                Buffer { fetch_from: from, taken_to: from, ..Buffer::default() }
+            })
+            .collect();
+        Self { sources, buffers }
+    }
+
+    /// The partitions read.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Where each source stands: the first offset not taken.
+    pub fn positions(&self) -> Vec<u64> {
+        self.buffers.iter().map(|buffer| buffer.taken_to).collect()
+    }
+
+    /// Goes on at `next`, as a recorded epoch did. Nothing may be at hand.
+    pub fn skip_to(&mut self, source: usize, next: u64) {
+        let buffer = &mut self.buffers[source];
+        buffer.fetch_from = next.max(buffer.fetch_from);
+        buffer.taken_to = next.max(buffer.taken_to);
+    }
+
+    /// Sources to be read now, with the offset to read from: those with less than half of `prefetch_bytes` at hand.
+    pub fn wanted(&self, prefetch_bytes: usize) -> Vec<(usize, u64)> {
+        let short = self.buffers.iter().enumerate().filter(|(_, buffer)| buffer.bytes < prefetch_bytes / 2);
+        short.map(|(source, buffer)| (source, buffer.fetch_from)).collect()
+    }
+
+    /// Adds what a read of `source` returned.
+    pub fn offer(&mut self, source: usize, fetched: Fetched) {
+        let buffer = &mut self.buffers[source];
+        buffer.bytes += fetched.records.iter().map(|stored| stored.record.size()).sum::<usize>();
+        let idle = buffer.records.is_empty();
+        buffer.records.extend(fetched.records);
+        buffer.fetch_from = fetched.next_offset.max(buffer.fetch_from);
+        buffer.at_end = fetched.at_end;
+        if idle && buffer.records.is_empty() {
+            buffer.taken_to = buffer.fetch_from;
+        }
+    }
+
+    /// Whether every source was read to its end and nothing is at hand: silence, if it lasts.
+    pub fn is_silent(&self) -> bool {
+        self.buffers.iter().all(|buffer| buffer.at_end && buffer.records.is_empty())
+    }
+
+    /// Whether nothing is at hand.
+    pub fn is_empty(&self) -> bool {
+        self.buffers.iter().all(|buffer| buffer.records.is_empty())
+    }
+
+    /// Takes a closed batch: control records first, then a merge by (timestamp, rank, partition) as long as each
+    /// external source has its next record at hand or was read to its end.
+    pub fn take(&mut self, caps: &Caps) -> Batch {
+        let firsts: Vec<u64> = self.buffers.iter().map(|buffer| buffer.taken_to).collect();
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while taken.len() < caps.max_records && bytes < caps.max_bytes {
+            let Some(source) = self.next_source() else { break };
+            let Some(stored) = self.buffers[source].pop() else { break };
+            bytes += stored.record.size();
+            taken.push(Taken { source, stored });
+        }
+        let spans = firsts
+            .iter()
+            .zip(&self.buffers)
+            .map(|(first, buffer)| Span {
+                first: *first,
+                next: buffer.taken_to,
+                at_end: buffer.at_end && buffer.records.is_empty(),
+            })
+            .collect();
+        Batch { taken, spans }
+    }
+
+    /// Time and source of the next record at hand, for a runner that orders several tasks.
+    pub fn head(&self) -> Option<(i64, usize)> {
+        let source = self.next_source()?;
+        Some((self.buffers[source].records.front()?.record.timestamp_ms, source))
+    }
+
+    fn next_source(&self) -> Option<usize> {
+        let mut least: Option<(i64, usize)> = None;
+        let mut waits = false;
+        for (place, (source, buffer)) in self.sources.iter().zip(&self.buffers).enumerate() {
+            match buffer.records.front() {
+                Some(_) if source.role == Role::Control => return Some(place),
+                Some(stored) => {
+                    let time_ms = stored.record.timestamp_ms;
+                    if least.is_none_or(|(best, _)| time_ms < best) {
+                        least = Some((time_ms, place));
+                    }
+                }
+                None => waits |= !buffer.at_end && (source.external || source.role == Role::Control),
+            }
+        }
+        if waits { None } else { least.map(|(_, place)| place) }
+    }
+}
+
+/// Puts the records of a recorded epoch, given by source, into the order that [`Intake::take`] gave them.
+pub fn replay_order(sources: &[Source], mut by_source: Vec<VecDeque<StoredRecord>>) -> Vec<Taken> {
+    let mut taken = Vec::with_capacity(by_source.iter().map(VecDeque::len).sum());
+    for (source, records) in sources.iter().zip(0..).zip(&mut by_source).filter_map(|((read, place), records)| {
+        (read.role == Role::Control).then_some((place, records))
+    }) {
+        taken.extend(records.drain(..).map(|stored| Taken { source, stored }));
+    }
+    loop {
+        let heads = by_source.iter().enumerate();
+        let heads = heads.filter_map(|(source, records)| Some((records.front()?.record.timestamp_ms, source)));
+        let Some((_, source)) = heads.min() else { return taken };
+        if let Some(stored) = by_source[source].pop_front() {
+            taken.push(Taken { source, stored });
+        }
+    }
+}

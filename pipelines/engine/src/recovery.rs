@@ -1,0 +1,316 @@
+//! Recovery: restore the last cut, run the recorded epochs after it again, compare, go on.
+//!
+//! It is done in small pieces, so that a worker goes on with its other tasks meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidewire_schemas::{EpochRecord, Record, SchemaBook};
+
+use crate::cut::{Changelog, CutError};
+use crate::log::{Log, LogError, StoredRecord, TopicPartition};
+use crate::plan::StageSpec;
+use crate::rerun::{RerunError, difference, inputs_of, unsigned};
+use crate::task::{RestoreError, Task};
+
+/// Bytes read from the changelog or the epoch records in one piece.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// Why a task can not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The changelog holds no usable state.
+    #[error("{stage}/{task}: {error}")]
+    Restore {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// Why.
+        error: RestoreError,
+    },
+    /// A recorded epoch can not be run again.
+    #[error("{stage}/{task}: {error}")]
+    Rerun {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// Why.
+        error: RerunError,
+    },
+    /// The same build and pipeline file gave other bytes: this must not happen.
+    #[error(
+        "{stage}/{task}: epoch {epoch} run again gives {what}. Build and pipeline file are those recorded, so state or \
+         inputs were altered, or an operator is not deterministic; `tidewire verify` names the first difference"
+    )]
+    Diverged {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// The first epoch that differs.
+        epoch: i64,
+        /// How it differs.
+        what: String,
+    },
+    /// Another build or pipeline file gives other bytes for epochs that were already committed.
+    #[error(
+        "{stage}/{task}: the build or pipeline file changed, and epoch {epoch} run again gives {what}. \
+         Ways out: start the recorded build once with `tidewire run --recover-only`, then this one{}",
+        if *.makes_orders { "" } else { "; or `tidewire run --accept-change`, which takes the new build's state" }
+    )]
+    Changed {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// The first epoch that differs.
+        epoch: i64,
+        /// How it differs.
+        what: String,
+        /// Whether the stage makes orders, so that the change can not be waved through.
+        makes_orders: bool,
+    },
+    /// The journal does not reach the committed epoch.
+    #[error(
+        "{stage}/{task}: epoch {committed} is committed, but the epoch records end with {found}: \
+         the topic of epoch records was truncated; restore it, or reprocess into fresh topics"
+    )]
+    MissingEpochs {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// The committed epoch.
+        committed: u64,
+        /// The last one found.
+        found: u64,
+    },
+    /// The group's committed position does not name an epoch.
+    #[error(
+        "{stage}/{task}: the committed position's metadata is {metadata:?}, not an epoch: \
+         the consumer group {group} is used by something else"
+    )]
+    ForeignCommit {
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: u32,
+        /// The group.
+        group: String,
+        /// What was found.
+        metadata: String,
+    },
+}
+
+/// How recovery deals with a changed build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryOptions {
+    /// Go on though recorded outputs differ, for stages that make no orders.
+    pub accept_change: bool,
+}
+
+/// What recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Changelog records read.
+    pub changelog_records: u64,
+    /// Epochs run again.
+    pub epochs: u64,
+    /// Whether the build or pipeline file is another, so that a new cut is to be taken at once.
+    pub changed: bool,
+}
+
+enum Phase {
+    Changelog { changelog: Box<Changelog>, from: u64, until: u64 },
+    Rerun { task: Box<Task>, from: u64, until: u64, records: VecDeque<EpochRecord> },
+}
+
+/// A task on its way back.
+pub struct Recovery {
+    spec: Arc<StageSpec>,
+    number: u32,
+    book: Arc<SchemaBook>,
+    options: RecoveryOptions,
+    committed: u64,
+    phase: Option<Phase>,
+    report: RecoveryReport,
+}
+
+impl Recovery {
+    /// Begins: nothing is read yet.
+    pub fn new(spec: Arc<StageSpec>, number: u32, book: Arc<SchemaBook>, options: RecoveryOptions) -> Self {
+        Self { spec, number, book, options, committed: 0, phase: None, report: RecoveryReport::default() }
+    }
+
+    /// What was done so far.
+    pub fn report(&self) -> RecoveryReport {
+        self.report
+    }
+
+    /// Goes on by one piece; returns the task when it stands where it was committed.
+    ///
+    /// # Errors
+    /// Once it failed, recovery is over.
+    pub fn advance(&mut self, log: &dyn Log) -> Result<Option<Task>, RecoveryError> {
+        match self.phase.take() {
+            None => {
+                self.phase = self.begin(log)?;
+                Ok(None)
+            }
+            Some(Phase::Changelog { changelog, from, until }) => {
+                self.phase = Some(self.read_changelog(log, changelog, from, until)?);
+                Ok(None)
+            }
+            Some(Phase::Rerun { task, from, until, records }) => self.rerun(log, task, from, until, records),
+        }
+    }
+
+    fn begin(&mut self, log: &dyn Log) -> Result<Option<Phase>, RecoveryError> {
+        let Some(driving) = self.spec.driving() else {
+            return Err(self.restore_error(RestoreError::Settings("the stage has no driving input".to_owned())));
+        };
+        let at = TopicPartition::new(driving.topic.clone(), self.number);
+        self.committed = match log.committed(&self.spec.group(), &at)? {
+            None => 0,
+            Some(committed) => committed.metadata.parse().map_err(|_| RecoveryError::ForeignCommit {
+                stage: self.spec.name.to_string(),
+                task: self.number,
+                group: self.spec.group(),
+                metadata: committed.metadata.clone(),
+            })?,
+        };
+        let bounds = log.bounds(&self.changelog_at())?;
+        // A transaction still open there may be a zombie's: what it wrote must be settled first.
+        if bounds.stable_end < bounds.high_watermark {
+            return Ok(None);
+        }
+        let changelog = Box::new(Changelog::default());
+        Ok(Some(Phase::Changelog { changelog, from: bounds.start, until: bounds.high_watermark }))
+    }
+
+    fn read_changelog(
+        &mut self,
+        log: &dyn Log,
+        mut changelog: Box<Changelog>,
+        from: u64,
+        until: u64,
+    ) -> Result<Phase, RecoveryError> {
+        if from < until {
+            let fetched = log.fetch(&self.changelog_at(), from, FETCH_BYTES)?;
+            for stored in fetched.records {
+                changelog.take(stored, &self.book).map_err(|error| self.cut_error(error))?;
+            }
+            self.report.changelog_records = changelog.records();
+            // The tail may be a control record, which is no record: the end is reached, not a certain offset.
+            let from = if fetched.at_end { until } else { fetched.next_offset.max(from + 1) };
+            return Ok(Phase::Changelog { changelog, from, until });
+        }
+        let task = Task::restored(Arc::clone(&self.spec), self.number, Arc::clone(&self.book), &changelog);
+        let task = Box::new(task.map_err(|error| self.restore_error(error))?);
+        if let Some(marker) = changelog.marker() {
+            self.report.changed |= self.is_changed(&marker.build_digest, &marker.pipeline_digest);
+        }
+        let bounds = log.bounds(&self.epochs_at())?;
+        let from = changelog.marker().map_or(bounds.start, |marker| unsigned(marker.epochs_from).max(bounds.start));
+        Ok(Phase::Rerun { task, from, until: bounds.high_watermark, records: VecDeque::new() })
+    }
+
+    fn rerun(
+        &mut self,
+        log: &dyn Log,
+        mut task: Box<Task>,
+        from: u64,
+        until: u64,
+        mut records: VecDeque<EpochRecord>,
+    ) -> Result<Option<Task>, RecoveryError> {
+        if task.epoch() >= self.committed {
+            return Ok(Some(*task));
+        }
+        if let Some(record) = records.pop_front() {
+            self.rerun_one(log, &mut task, &record)?;
+            self.phase = Some(Phase::Rerun { task, from, until, records });
+            return Ok(None);
+        }
+        if from >= until {
+            return Err(RecoveryError::MissingEpochs {
+                stage: self.spec.name.to_string(),
+                task: self.number,
+                committed: self.committed,
+                found: task.epoch(),
+            });
+        }
+        let fetched = log.fetch(&self.epochs_at(), from, FETCH_BYTES)?;
+        for stored in &fetched.records {
+            if let Some(record) = epoch_record(stored, &self.book)
+                && record.stage == self.spec.name
+                && u32::try_from(record.task) == Ok(self.number)
+                && unsigned(record.epoch) > task.epoch()
+            {
+                records.push_back(record);
+            }
+        }
+        let from = if fetched.at_end { until } else { fetched.next_offset.max(from + 1) };
+        self.phase = Some(Phase::Rerun { task, from, until, records });
+        Ok(None)
+    }
+
+    fn rerun_one(&mut self, log: &dyn Log, task: &mut Task, record: &EpochRecord) -> Result<(), RecoveryError> {
+        let changed = self.is_changed(&record.build_digest, &record.pipeline_digest);
+        self.report.changed |= changed;
+        self.report.epochs += 1;
+        let accept = self.options.accept_change && changed && !self.spec.makes_orders;
+        let rerun = inputs_of(log, task, record).and_then(|inputs| task.rerun(record, inputs));
+        let what = match rerun {
+            Ok(closed) => difference(record, &closed, !self.report.changed),
+            Err(RerunError::Failed { error, .. }) if changed && !accept => Some(error.to_string()),
+            Err(error) => {
+                return Err(RecoveryError::Rerun { stage: self.spec.name.to_string(), task: self.number, error });
+            }
+        };
+        let Some(what) = what else { return Ok(()) };
+        if accept {
+            task.continue_after(unsigned(record.closing_sequence));
+            return Ok(());
+        }
+        let (stage, epoch) = (self.spec.name.to_string(), record.epoch);
+        Err(if self.report.changed {
+            let makes_orders = self.spec.makes_orders;
+            RecoveryError::Changed { stage, task: self.number, epoch, what, makes_orders }
+        } else {
+            RecoveryError::Diverged { stage, task: self.number, epoch, what }
+        })
+    }
+
+    fn is_changed(&self, build: &[u8], pipeline: &[u8]) -> bool {
+        build != self.spec.build_digest || pipeline != self.spec.pipeline_digest
+    }
+
+    fn changelog_at(&self) -> TopicPartition {
+        TopicPartition::new(self.spec.changelog_topic(), self.number)
+    }
+
+    fn epochs_at(&self) -> TopicPartition {
+        TopicPartition::new(self.spec.epochs_topic(), self.number)
+    }
+
+    fn cut_error(&self, error: CutError) -> RecoveryError {
+        self.restore_error(RestoreError::Cut(error))
+    }
+
+    fn restore_error(&self, error: RestoreError) -> RecoveryError {
+        RecoveryError::Restore { stage: self.spec.name.to_string(), task: self.number, error }
+    }
+}
+
+/// The epoch record in a record of the journal.
+pub fn epoch_record(stored: &StoredRecord, book: &SchemaBook) -> Option<EpochRecord> {
+    match book.decode(stored.record.value.as_deref()?).ok()? {
+        Record::EpochRecord(record) => Some(*record),
+        _ => None,
+    }
+}

@@ -1,0 +1,661 @@
+//! A task: one stage on one partition number. Given records and a stamp, it does one epoch; it reads no log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smol_str::{SmolStr, format_smolstr};
+use tidewire_contract::{Origin, PersistError, persist};
+use tidewire_contract::{Persist as _};
+use tidewire_schemas::{NotRegistered, SchemaBook};
+use tidewire_schemas::{
+    CutMarker, EpochKind, EpochRecord, EventTime, InputPosition, InputProgress, Record, SkippedRecord,
+};
+
+use crate::cut::{Changelog, CutError, CutHead, shapes, write_cut};
+use crate::dataflow::{Epoch, Graph};
+use crate::frame::{AT_RECORD, Frame, Item, Step, TimerCause};
+use crate::identity::RECEIVED_HEADER;
+use crate::intake::{Batch, Intake, Source, Span, Taken};
+use crate::log::NewRecord;
+use crate::node::NodeFault;
+use crate::outputs::{Drafts, Output, Reject, add_input_to_digest, short_digest};
+use crate::plan::{Role, StageSpec};
+use crate::tide::Tide;
+
+/// What is to be left out of the next epochs, because an operator failed at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skips {
+    /// Records, by source and offset.
+    pub records: BTreeMap<(usize, u64), Skip>,
+    /// Timers, with a code and words.
+    pub timers: BTreeMap<TimerCause, (SmolStr, SmolStr)>,
+}
+
+/// Why a record is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The operator that could not take it.
+    pub operator: Option<SmolStr>,
+    /// A short constant.
+    pub reason: SmolStr,
+    /// What a person needs to know.
+    pub error: SmolStr,
+}
+
+/// Why an epoch could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    /// An operator could not take a record or a timer. The task must be recovered and the epoch done without it.
+    #[error("operator {} failed at {}: {}", .0.node, .0.at, .0.text)]
+    Fault(Box<FaultAt>),
+    /// The log does not know a schema that this build writes.
+    #[error(transparent)]
+    NotRegistered(#[from] NotRegistered),
+}
+
+/// A fault, with the place in the log of what caused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultAt {
+    /// The operator.
+    pub node: SmolStr,
+    /// `topic-partition@offset`, or the timer.
+    pub at: String,
+    /// The record at fault, by source and offset.
+    pub record: Option<(usize, u64)>,
+    /// The timer at fault.
+    pub timer: Option<TimerCause>,
+    /// A short constant.
+    pub code: SmolStr,
+    /// What a person needs to know.
+    pub text: String,
+}
+
+impl Skips {
+    /// Leaves out what failed.
+    pub fn add(&mut self, fault: &FaultAt) {
+        let error = SmolStr::new(&fault.text);
+        if let Some(timer) = &fault.timer {
+            self.timers.insert(timer.clone(), (fault.code.clone(), error));
+        } else if let Some(at) = fault.record {
+            let operator = Some(fault.node.clone());
+            self.records.insert(at, Skip { operator, reason: fault.code.clone(), error });
+        }
+    }
+}
+
+/// Where the stamps of an epoch come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// One stamp for the whole epoch, in milliseconds: processing time.
+    At(i64),
+    /// Stream time is the stamp: a synchronised run.
+    Virtual,
+}
+
+/// A closed epoch: what one transaction carries for this task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closed {
+    /// Records for other topics.
+    pub outputs: Vec<Output>,
+    /// The journal entry.
+    pub record: EpochRecord,
+    /// Changelog records, when a flush was due.
+    pub changelog: Option<Vec<NewRecord>>,
+}
+
+/// What to close an epoch with.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// What the epoch was made for.
+    pub kind: EpochKind,
+    /// Whether state is flushed.
+    pub flush: bool,
+    /// The writer's transactional id.
+    pub writer: SmolStr,
+    /// An offset in the topic of epoch records, at or before the place of the record of the next epoch.
+    pub epochs_from: u64,
+}
+
+/// What an epoch gathered so far.
+#[derive(Default)]
+struct Open {
+    spans: Vec<Option<Span>>,
+    digests: Vec<blake3::Hasher>,
+    counts: Vec<i64>,
+    skipped: Vec<Vec<SkippedRecord>>,
+    skipped_timers: Vec<SmolStr>,
+    outputs: Vec<Output>,
+    output_digest: blake3::Hasher,
+    time_advance_ms: Option<i64>,
+    synchronised: bool,
+    last: Option<(i64, usize)>,
+}
+
+persist! {
+    /// What the engine itself keeps in a cut.
+    #[derive(Clone, Debug, Default)]
+    struct EngineState {
+        stamp_ms: i64,
+        silent_since_ms: Option<i64>,
+        last_flush_ms: Option<i64>,
+        positions: Vec<u64>,
+    }
+}
+
+/// One stage on one partition number.
+pub struct Task {
+    spec: Arc<StageSpec>,
+    number: u32,
+    book: Arc<SchemaBook>,
+    graph: Graph,
+    tide: Tide,
+    intake: Intake,
+    sequence: u64,
+    epoch: u64,
+    engine: EngineState,
+    state_sum: u64,
+    orphans: Vec<Bytes>,
+    open: Open,
+}
+
+impl Task {
+    /// A task that has not seen anything.
+    ///
+    /// # Errors
+    /// When an operator can not be made from its settings.
+    pub fn new(spec: Arc<StageSpec>, number: u32, book: Arc<SchemaBook>) -> Result<Self, String> {
+        let graph = Graph::new(&spec.nodes)?;
+        let sources = Source::of_task(&spec, number);
+        let tide = Tide::new(&spec, &sources);
+        let mut task = Self {
+            graph,
+            tide,
+            intake: Intake::new(sources, &[]),
+            spec,
+            number,
+            book,
+            sequence: 0,
+            epoch: 0,
+            engine: EngineState::default(),
+            state_sum: 0,
+            orphans: Vec::new(),
+            open: Open::default(),
+        };
+        task.open = task.fresh();
+        Ok(task)
+    }
+
+    /// A task as it stood at the cut that `changelog` was read up to.
+    pub fn restored(
+        spec: Arc<StageSpec>,
+        number: u32,
+        book: Arc<SchemaBook>,
+        changelog: &Changelog,
+    ) -> Result<Self, RestoreError> {
+        let mut task = Self::new(spec, number, book).map_err(RestoreError::Settings)?;
+        let Some(marker) = changelog.marker() else { return Ok(task) };
+        (task.state_sum, task.orphans) = changelog.restore(&task.graph, &task.spec.nodes)?;
+        let same = marker.positions.iter().zip(task.intake.sources()).all(|(position, source)| {
+            position.topic == source.at.topic && u32::try_from(position.partition) == Ok(source.at.partition)
+        });
+        if !same || marker.positions.len() != task.intake.sources().len() {
+            return Err(RestoreError::OtherInputs);
+        }
+        let mut bytes = &*marker.engine;
+        let read = EngineState::load(&mut bytes).and_then(|engine| {
+            task.tide.load(&mut bytes)?;
+            Ok(engine)
+        });
+        task.engine = read.map_err(RestoreError::Engine)?;
+        let positions = &task.engine.positions;
+        task.intake = Intake::new(task.intake.sources().to_vec(), positions);
+        task.sequence = u64::try_from(marker.closing_sequence).unwrap_or(0);
+        task.epoch = u64::try_from(marker.epoch).unwrap_or(0);
+        Ok(task)
+    }
+
+    /// The stage.
+    pub fn spec(&self) -> &Arc<StageSpec> {
+        &self.spec
+    }
+    /// The partition number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+    /// The last closed epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+    /// The sequence number of the last output.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+    /// Sets the sequence that numbering goes on after: for a change that was accepted though outputs differ.
+    pub fn continue_after(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+    /// What is at hand.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+    /// What is at hand, to be added to.
+    pub fn intake_mut(&mut self) -> &mut Intake {
+        &mut self.intake
+    }
+    /// Time.
+    pub fn tide(&self) -> &Tide {
+        &self.tide
+    }
+    /// Keys, entries and timers held, by operator.
+    pub fn sizes(&self) -> Vec<(SmolStr, usize, usize, usize)> {
+        let nodes = self.graph.nodes().iter();
+        nodes
+            .map(|node| {
+                let node = node.borrow();
+                let (keys, entries, timers) = node.size();
+                (node.id().clone(), keys, entries, timers)
+            })
+            .collect()
+    }
+    /// Whether records or time were taken since the last closed epoch.
+    pub fn is_open(&self) -> bool {
+        self.open.spans.iter().any(Option::is_some) || self.open.time_advance_ms.is_some()
+    }
+    /// Digest of all state as of the last flush.
+    pub fn state_sum(&self) -> u64 {
+        self.state_sum
+    }
+    /// When the next timer is due.
+    pub fn next_timer(&self) -> Option<EventTime> {
+        self.graph.nodes().iter().filter_map(|node| node.borrow().next_timer()).min()
+    }
+    /// Whether a flush is due at `stamp_ms`.
+    pub fn flush_due(&self, stamp_ms: i64) -> bool {
+        self.engine.last_flush_ms.is_none_or(|last| stamp_ms - last >= self.spec.flush_interval_ms)
+    }
+    /// The stamp an epoch at `now_ms` has: stamps never go back.
+    pub fn stamp_at(&self, now_ms: i64) -> i64 {
+        now_ms.max(self.engine.stamp_ms)
+    }
+
+    /// How far time has gone on if all inputs are silent and their ends were just confirmed: at least one timer is
+    /// due then. `None` while there is nothing to do.
+    pub fn silence(&self, stamp_ms: i64) -> Option<EventTime> {
+        if !self.intake.is_silent() {
+            return None;
+        }
+        let base = if self.spec.has_watermark() { self.tide.stream_time()? } else { self.tide.passed()? };
+        let waited_ms = stamp_ms - self.engine.silent_since_ms?;
+        // Counted from the last record, so that what silence added before is not added again.
+        let since = self.last_record_time().unwrap_or(base);
+        let reached = since.plus_ms(waited_ms.saturating_sub(self.tide.patience_ms()));
+        let due = self.next_timer()?;
+        (reached >= due && self.tide.passed().is_none_or(|passed| reached > passed)).then_some(reached)
+    }
+
+    fn last_record_time(&self) -> Option<EventTime> {
+        let greatest = self.tide.partitions().iter().filter_map(|partition| partition.greatest_ms).max();
+        greatest.map(EventTime::from_ms)
+    }
+
+    /// Takes a batch through the graph. May be called several times before [`Task::close`].
+    ///
+    /// # Errors
+    /// After a fault the task is of no use: recover it, and leave out what failed.
+    pub fn process(&mut self, batch: Batch, stamp: Stamp, skips: &Skips) -> Result<(), TaskError> {
+        self.extend_spans(&batch);
+        if batch.taken.is_empty() {
+            return Ok(());
+        }
+        self.begin(stamp);
+        if let Stamp::At(_) = stamp {
+            self.engine.silent_since_ms = Some(self.engine.stamp_ms);
+        }
+        let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
+        for (position, taken) in (0..).zip(&batch.taken) {
+            add_input_to_digest(&mut self.open.digests[taken.source], taken);
+            self.open.counts[taken.source] += 1;
+            match self.admit(taken, skips) {
+                Ok((record, key)) => {
+                    let source = &self.intake.sources()[taken.source];
+                    if source.role != Role::Control {
+                        self.tide.observe(taken.source, taken.stored.record.timestamp_ms);
+                    }
+                    let key = self.graph.names().borrow_mut().intern(&key);
+                    run.inputs[source.input].push(Item {
+                        position,
+                        tick: AT_RECORD,
+                        ordinal: position,
+                        key,
+                        broadcast: matches!(source.role, Role::Broadcast | Role::Control),
+                        time: EventTime::from_ms(taken.stored.record.timestamp_ms),
+                        record: record.into(),
+                        timer: None,
+                    });
+                }
+                Err(skip) => {
+                    self.note_skipped(taken, &skip);
+                    run.rejects.push(Reject {
+                        position,
+                        operator: skip.operator,
+                        reason: skip.reason,
+                        error: skip.error,
+                    });
+                }
+            }
+            let at = &self.intake.sources()[taken.source].at;
+            run.origins.push(Some(Origin {
+                topic: at.topic.clone(),
+                partition: at.partition,
+                offset: taken.stored.offset,
+            }));
+            run.steps.push(self.step(stamp));
+        }
+        self.open.last = batch.taken.last().map(|taken| (taken.stored.record.timestamp_ms, taken.source));
+        self.run(run, &batch.taken, skips)
+    }
+
+    /// Lets time go on to `to` without records: due timers fire.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn advance(&mut self, to: EventTime, stamp: Stamp, skips: &Skips) -> Result<(), TaskError> {
+        self.begin(stamp);
+        let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
+        let stream_time = self.tide.stream_time().unwrap_or_default();
+        // Stream time at each timer is the timer's own: the size of this step must not show.
+        let now = if stamp == Stamp::Virtual { to } else { self.stamp(stamp) };
+        run.steps.push(Step { passed: self.tide.passed().max(Some(to)), stream_time, stamp: now });
+        run.origins.push(None);
+        self.open.time_advance_ms = Some(to.as_ms());
+        let done = self.run(run, &[], skips);
+        self.tide.advance(to);
+        done
+    }
+
+    /// Whether a record at this time and source may join the open epoch: a re-run merges the epoch's records by
+    /// time, so what would be merged otherwise than it was taken begins a new one.
+    pub fn may_join(&self, time_ms: i64, source: usize) -> bool {
+        let control = self.intake.sources()[source].role == Role::Control;
+        self.open.time_advance_ms.is_none()
+            && self.open.last.is_none_or(|last| !control && last <= (time_ms, source))
+    }
+
+    /// Ends the epoch: numbers it, describes it, and flushes state if asked.
+    pub fn close(&mut self, closing: Closing) -> Result<Closed, NotRegistered> {
+        self.epoch += 1;
+        let open = std::mem::take(&mut self.open);
+        if open.synchronised {
+            self.engine.stamp_ms = self.stamp_at(self.tide.stream_time().map_or(0, EventTime::as_ms));
+        }
+        let mut changelog = None;
+        if closing.flush {
+            self.engine.last_flush_ms = Some(self.engine.stamp_ms);
+            let head = CutHead { marker: self.marker(closing.epochs_from), orphans: std::mem::take(&mut self.orphans) };
+            changelog =
+                Some(write_cut(&self.graph, &self.spec.nodes, head, &mut self.state_sum, &self.book)?);
+        }
+        let record = EpochRecord {
+            pipeline: self.spec.pipeline.clone(),
+            stage: self.spec.name.clone(),
+            task: i32::try_from(self.number).unwrap_or(i32::MAX),
+            epoch: signed(self.epoch),
+            stamp_ms: self.engine.stamp_ms,
+            kind: closing.kind,
+            closing_sequence: signed(self.sequence),
+            inputs: self.progress(&open),
+            watermark_ms: self.tide.passed().map(EventTime::as_ms),
+            stream_time_ms: self.tide.stream_time().map(EventTime::as_ms),
+            time_advance_ms: open.time_advance_ms,
+            skipped_timers: open.skipped_timers,
+            output_count: i64::try_from(open.outputs.len()).unwrap_or(i64::MAX),
+            output_digest: short_digest(&open.output_digest),
+            state_digest: closing.flush.then(|| Bytes::copy_from_slice(&self.state_sum.to_le_bytes())),
+            flush: closing.flush,
+            writer: closing.writer,
+            build_digest: Bytes::copy_from_slice(&self.spec.build_digest),
+            schema_digest: Bytes::copy_from_slice(schema_digest()),
+            pipeline_digest: Bytes::copy_from_slice(&self.spec.pipeline_digest),
+            synchronised: open.synchronised,
+        };
+        self.open = self.fresh();
+        Ok(Closed { outputs: open.outputs, record, changelog })
+    }
+
+    fn fresh(&self) -> Open {
+        let count = self.intake.sources().len();
+        Open {
+            spans: vec![None; count],
+            digests: vec![blake3::Hasher::new(); count],
+            counts: vec![0; count],
+            skipped: vec![Vec::new(); count],
+            ..Open::default()
+        }
+    }
+
+    fn begin(&mut self, stamp: Stamp) {
+        match stamp {
+            Stamp::At(stamp_ms) => self.engine.stamp_ms = self.stamp_at(stamp_ms),
+            Stamp::Virtual => self.open.synchronised = true,
+        }
+    }
+
+    fn stamp(&self, stamp: Stamp) -> EventTime {
+        match stamp {
+            Stamp::At(_) => EventTime::from_ms(self.engine.stamp_ms),
+            Stamp::Virtual => self.tide.stream_time().unwrap_or_default(),
+        }
+    }
+
+    fn step(&self, stamp: Stamp) -> Step {
+        Step {
+            passed: self.tide.passed(),
+            stream_time: self.tide.stream_time().unwrap_or_default(),
+            stamp: self.stamp(stamp),
+        }
+    }
+
+    fn extend_spans(&mut self, batch: &Batch) {
+        for (open, span) in self.open.spans.iter_mut().zip(&batch.spans) {
+            if span.first != span.next || span.at_end {
+                let first = open.map_or(span.first, |open| open.first);
+                *open = Some(Span { first, ..*span });
+            }
+        }
+        self.engine.positions = self.intake.positions();
+    }
+
+    /// Decides whether a record goes to the operators, and decodes it.
+    fn admit(&self, taken: &Taken, skips: &Skips) -> Result<(Record, SmolStr), Skip> {
+        let refuse =
+            |reason: &str, error: SmolStr| Skip { operator: None, reason: reason.into(), error };
+        if let Some(skip) = skips.records.get(&(taken.source, taken.stored.offset)) {
+            return Err(skip.clone());
+        }
+        let record = &taken.stored.record;
+        let input = &self.spec.inputs[self.intake.sources()[taken.source].input];
+        if let (Some(most_ms), Some(received_ms)) = (input.max_future_skew_ms, received_ms(record)) {
+            let ahead_ms = record.timestamp_ms.saturating_sub(received_ms);
+            if ahead_ms > most_ms {
+                let error = format_smolstr!(
+                    "event time is {ahead_ms} ms ahead of the received time, more than the {most_ms} ms allowed"
+                );
+                return Err(refuse("future-skew", error));
+            }
+        }
+        let key = record.key.as_deref().ok_or_else(|| refuse("no-key", "the record has no key".into()))?;
+        let key = std::str::from_utf8(key).map_err(|_| refuse("no-key", "the key is not UTF-8".into()))?;
+        let value =
+            record.value.as_deref().ok_or_else(|| refuse("undecodable", "the record has no value".into()))?;
+        let decoded =
+            self.book.decode(value).map_err(|error| refuse("undecodable", format_smolstr!("{error}")))?;
+        Ok((decoded, SmolStr::new(key)))
+    }
+
+    fn note_skipped(&mut self, taken: &Taken, skip: &Skip) {
+        self.open.skipped[taken.source].push(SkippedRecord {
+            offset: signed(taken.stored.offset),
+            reason: skip.reason.clone(),
+            operator: skip.operator.clone(),
+            error: skip.error.clone(),
+        });
+    }
+
+    /// Runs the graph over an epoch, or part of one, and seals what it gave out.
+    fn run(&mut self, run: Run, taken: &[Taken], skips: &Skips) -> Result<(), TaskError> {
+        let frame = Frame { before: run.before, steps: run.steps.clone() };
+        let epoch = Epoch {
+            frame,
+            origins: run.origins,
+            inputs: run.inputs,
+            skipped_timers: skips.timers.clone(),
+        };
+        let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
+        for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
+            if let Some((code, text)) = skips.timers.get(timer) {
+                self.open.skipped_timers.push(format_smolstr!("{timer}\n{code}\n{text}"));
+            }
+        }
+        let steps = Frame { before: run.before, steps: run.steps };
+        let drafts = Drafts {
+            spec: &self.spec,
+            task: self.number,
+            sources: self.intake.sources(),
+            taken,
+            stream_time_at: &|position| steps.steps[position as usize].stream_time,
+            watermark_at: &|position, tick| steps.moment(position, tick).watermark,
+            nodes: &nodes,
+            rejects: &run.rejects,
+            skipped_timers: &skips.timers,
+            book: &self.book,
+        };
+        let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest)?;
+        self.open.outputs.extend(outputs);
+        Ok(())
+    }
+
+    fn locate(&self, fault: NodeFault, taken: &[Taken]) -> TaskError {
+        let record = taken.get(fault.position as usize);
+        let at = match (&fault.timer, record) {
+            (Some(timer), _) => timer.to_string(),
+            (None, Some(taken)) => {
+                format!("{}@{}", self.intake.sources()[taken.source].at, taken.stored.offset)
+            }
+            (None, None) => "no record".to_owned(),
+        };
+        let record = record.filter(|_| fault.timer.is_none()).map(|taken| (taken.source, taken.stored.offset));
+        TaskError::Fault(Box::new(FaultAt {
+            node: fault.node,
+            at,
+            record,
+            timer: fault.timer,
+            code: fault.code,
+            text: fault.text,
+        }))
+    }
+
+    fn progress(&self, open: &Open) -> Vec<InputProgress> {
+        let mut inputs = Vec::new();
+        for (place, source) in self.intake.sources().iter().enumerate() {
+            let Some(span) = open.spans[place] else { continue };
+            inputs.push(InputProgress {
+                topic: source.at.topic.clone(),
+                partition: i32::try_from(source.at.partition).unwrap_or(i32::MAX),
+                first_offset: signed(span.first),
+                next_offset: signed(span.next),
+                records: open.counts[place],
+                digest: short_digest(&open.digests[place]),
+                at_end: span.at_end,
+                greatest_event_time_ms: self.tide.partitions()[place].greatest_ms,
+                skipped: open.skipped[place].clone(),
+            });
+        }
+        inputs
+    }
+
+    fn marker(&self, epochs_from: u64) -> CutMarker {
+        let mut engine = Vec::new();
+        self.engine.save(&mut engine);
+        self.tide.save(&mut engine);
+        let positions = self.intake.sources().iter().zip(&self.engine.positions).zip(self.tide.partitions());
+        CutMarker {
+            epoch: signed(self.epoch),
+            closing_sequence: signed(self.sequence),
+            stamp_ms: self.engine.stamp_ms,
+            positions: positions
+                .map(|((source, next), seen)| InputPosition {
+                    topic: source.at.topic.clone(),
+                    partition: i32::try_from(source.at.partition).unwrap_or(i32::MAX),
+                    next_offset: signed(*next),
+                    greatest_event_time_ms: seen.greatest_ms,
+                })
+                .collect(),
+            engine: engine.into(),
+            state_digest: Bytes::new(),
+            shapes: shapes(&self.graph, &self.spec.nodes),
+            build_digest: Bytes::copy_from_slice(&self.spec.build_digest),
+            pipeline_digest: Bytes::copy_from_slice(&self.spec.pipeline_digest),
+            epochs_from: signed(epochs_from),
+        }
+    }
+}
+
+/// Why a task can not be restored from its changelog.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// An operator can not be made.
+    #[error("{0}")]
+    Settings(String),
+    /// The changelog is not usable.
+    #[error(transparent)]
+    Cut(#[from] CutError),
+    /// The engine's part of the cut is not usable.
+    #[error("the engine's part of the cut is not readable by this build ({0}): reprocess into fresh topics")]
+    Engine(PersistError),
+    /// The stage reads other partitions than it did.
+    #[error(
+        "the stage's inputs or their partitions are not those of its changelog: put them back, \
+         or reprocess into fresh topics"
+    )]
+    OtherInputs,
+}
+
+/// What one pass through the graph is made of.
+struct Run {
+    before: tidewire_contract::Moment,
+    steps: Vec<Step>,
+    origins: Vec<Option<Origin>>,
+    inputs: Vec<Vec<Item>>,
+    rejects: Vec<Reject>,
+}
+
+impl Run {
+    fn new(before: tidewire_contract::Moment, inputs: usize) -> Self {
+        Self { before, steps: Vec::new(), origins: Vec::new(), inputs: vec![Vec::new(); inputs], rejects: Vec::new() }
+    }
+}
+
+fn received_ms(record: &NewRecord) -> Option<i64> {
+    let text = std::str::from_utf8(record.header(RECEIVED_HEADER)?).ok()?;
+    text.parse::<i64>().ok().map(|nanos| nanos.div_euclid(1_000_000))
+}
+
+/// Avro has no unsigned numbers; counts never come near the bound.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Digest of all schemas of this build.
+fn schema_digest() -> &'static [u8; 16] {
+    static DIGEST: std::sync::OnceLock<[u8; 16]> = std::sync::OnceLock::new();
+    DIGEST.get_or_init(|| {
+        let mut hasher = blake3::Hasher::new();
+        for kind in tidewire_schemas::Kind::ALL {
+            hasher.update(kind.schema_json().as_bytes());
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        digest
+    })
+}
