@@ -163,7 +163,7 @@ fn reader_for(json: &str) -> Result<Reader, String> {
         return Err("it is no record".into());
     };
     let (kind, reader) = find_kind(named)?;
-    let plan = Plan::new(writer, &reader).map_err(|e| e.to_string())?;
+    let plan = Plan::of(writer, &reader).map_err(|e| e.to_string())?;
     Ok(if plan.is_copy() { Reader::Compiled(kind) } else { Reader::Resolving(kind, Arc::new(plan)) })
 }
 

@@ -27,14 +27,25 @@ pub struct Incompatible {
 
 /// How a writer's bytes become a reader's.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     writer: Shape,
     op: plan::Op,
 }
 
 impl Plan {
-    /// Makes the plan, or says where and why there is none.
-    pub fn new(writer: Shape, reader: &Shape) -> Result<Plan, Incompatible> {
+    /// Makes the plan for two schema texts, or says where and why there is none.
+    ///
+    /// The reader's schema may use what this crate's schemas use; `float`, `fixed` and the logical types of dates are
+    /// left to writers.
+    pub fn new(writer_json: &str, reader_json: &str) -> Result<Plan, Incompatible> {
+        let parse = |whose: &str, json| {
+            Shape::parse(json).map_err(|why| Incompatible { path: format!("{whose}'s schema"), why })
+        };
+        Plan::of(parse("writer", writer_json)?, &parse("reader", reader_json)?)
+    }
+
+    /// The same for schemas that are parsed.
+    pub(crate) fn of(writer: Shape, reader: &Shape) -> Result<Plan, Incompatible> {
         let op = plan::build(&writer, reader)?;
         Ok(Plan { writer, op })
     }
@@ -51,7 +62,8 @@ impl Plan {
         gaps
     }
 
-    /// Appends the reader's bytes of one datum, which must end where the bytes end.
+    /// Appends the reader's bytes of one datum, which must end where the bytes end. After an error what was appended
+    /// so far is of no use.
     pub fn rewrite(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
         run::run(&self.op, &self.writer, bytes, out)
     }
@@ -60,12 +72,7 @@ impl Plan {
 /// Checks that everything written with one schema can be read with the other: what the registry calls BACKWARD.
 /// Returns the first place where it cannot.
 pub fn check_backward(writer_json: &str, reader_json: &str) -> Result<(), Incompatible> {
-    let parse = |whose: &str, json| {
-        Shape::parse(json).map_err(|why| Incompatible { path: format!("{whose}'s schema"), why })
-    };
-    let writer = parse("writer", writer_json)?;
-    let reader = parse("reader", reader_json)?;
-    match Plan::new(writer, &reader)?.gaps().into_iter().next() {
+    match Plan::new(writer_json, reader_json)?.gaps().into_iter().next() {
         Some(gap) => Err(gap),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod evolutions;
 pub mod sample;
 
 use proptest::prelude::*;
@@ -61,6 +62,10 @@ fn complex(schema: &Value, names: &mut Names) -> BoxedStrategy<Vec<u8>> {
             let count = schema["symbols"].as_array().unwrap().len() as i64;
             named(schema, names, (0..count).prop_map(varint).boxed())
         }
+        ("fixed", _) => {
+            let size = schema["size"].as_u64().unwrap() as usize;
+            named(schema, names, prop::collection::vec(any::<u8>(), size).boxed())
+        }
         ("array", _) => {
             let items = prop::collection::vec(strategy(&schema["items"], names), 0..4);
             items.prop_map(|items| blocks(items.len(), items.concat())).boxed()
@@ -70,7 +75,10 @@ fn complex(schema: &Value, names: &mut Names) -> BoxedStrategy<Vec<u8>> {
             let entry = |(k, v): (String, Vec<u8>)| [with_length(k.as_bytes()), v].concat();
             entries.prop_map(move |m| blocks(m.len(), m.into_iter().flat_map(entry).collect())).boxed()
         }
-        ("bytes", Some("decimal")) => decimal().prop_map(|units| with_length(&minimal(units))).boxed(),
+        ("bytes", Some("decimal")) => {
+            let limit = 10i128.pow(schema["precision"].as_u64().unwrap() as u32);
+            decimal().prop_map(move |units| with_length(&minimal(units % limit))).boxed()
+        }
         ("long", Some("timestamp-micros")) => MICROS.prop_map(varint).boxed(),
         ("long", Some("timestamp-nanos")) => MICROS.prop_map(|t| varint(t * 1_000 + t % 1_000)).boxed(),
         (primitive, _) => strategy(&Value::from(primitive), names),
