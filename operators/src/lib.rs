@@ -8,11 +8,13 @@ pub mod order_book;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod testing;
+pub mod time_bars;
 
 use tidewire_contract::OperatorType;
 
 /// Every operator a pipeline file can name, sorted by name.
-pub const OPERATORS: &[OperatorType] = &[OperatorType::of::<order_book::OrderBook>()];
+pub const OPERATORS: &[OperatorType] =
+    &[OperatorType::of::<order_book::OrderBook>(), OperatorType::of::<time_bars::TimeBars>()];
 
 /// The operator of that name.
 pub fn find(name: &str) -> Option<&'static OperatorType> {
