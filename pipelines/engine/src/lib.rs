@@ -18,3 +18,5 @@ pub mod cut;
 pub mod task;
 pub mod rerun;
 pub mod recovery;
+pub mod worker;
+pub mod driver;

@@ -17,7 +17,7 @@ use crate::dataflow::{Epoch, Graph};
 use crate::frame::{AT_RECORD, Frame, Item, Step, TimerCause};
 use crate::identity::RECEIVED_HEADER;
 use crate::intake::{Batch, Intake, Source, Span, Taken};
-use crate::log::NewRecord;
+use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeFault;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest, short_digest};
 use crate::plan::{Role, StageSpec};
@@ -260,7 +260,18 @@ impl Task {
     }
     /// Whether records or time were taken since the last closed epoch.
     pub fn is_open(&self) -> bool {
-        self.open.spans.iter().any(Option::is_some) || self.open.time_advance_ms.is_some()
+        self.open.counts.iter().any(|count| *count > 0) || self.open.time_advance_ms.is_some()
+    }
+    /// Whether the open epoch holds time alone, no record.
+    pub fn is_silent_epoch(&self) -> bool {
+        self.open.time_advance_ms.is_some() && self.open.counts.iter().all(|count| *count == 0)
+    }
+    /// Where the task stands in the driving input.
+    pub fn driving_position(&self) -> (TopicPartition, u64) {
+        let driving = self.intake.sources().iter().position(|source| source.role == Role::Driving);
+        let place = driving.unwrap_or(0);
+        let at = self.intake.sources()[place].at.clone();
+        (at, self.engine.positions.get(place).copied().unwrap_or(0))
     }
     /// Digest of all state as of the last flush.
     pub fn state_sum(&self) -> u64 {

@@ -42,13 +42,8 @@ impl Signal {
 
     /// Waits until something changed since this thread's last call returned, or `timeout` has passed.
     pub fn wait(&self, timeout: Duration) {
-        let seen =
-            PLACES.with_borrow(|places| places.iter().find(|place| place.0 == self.id).map_or(0, |p| p.1));
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = match self.changed.wait_timeout_while(changes, timeout, |changes| *changes == seen) {
-            Ok((changes, _)) => *changes,
-            Err(poisoned) => *poisoned.into_inner().0,
-        };
+        let seen = PLACES.with_borrow(|places| places.iter().find(|place| place.0 == self.id).map_or(0, |p| p.1));
+        let changes = self.wait_past(seen, timeout);
         PLACES.with_borrow_mut(|places| {
             places.retain(|place| place.0 != self.id);
             if places.len() >= MAX_PLACES {
@@ -56,5 +51,14 @@ impl Signal {
             }
             places.push((self.id, changes));
         });
+    }
+
+    /// Waits until there were other than `seen` changes, or `timeout` has passed; returns how many there were.
+    pub fn wait_past(&self, seen: u64, timeout: Duration) -> u64 {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.changed.wait_timeout_while(changes, timeout, |changes| *changes == seen) {
+            Ok((changes, _)) => *changes,
+            Err(poisoned) => *poisoned.into_inner().0,
+        }
     }
 }
