@@ -3,8 +3,15 @@
 //! Each file's documentation gives what the operator takes and gives, its formula and source, its units and its
 //! warm-up. Adding one takes its file and one line in [`OPERATORS`].
 
+mod bar_field;
 mod common;
+pub mod ema;
 pub mod order_book;
+pub mod quote_features;
+pub mod rsi;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp, reason = "tests")]
+mod talib_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod testing;
@@ -13,8 +20,15 @@ pub mod time_bars;
 use tidewire_contract::OperatorType;
 
 /// Every operator a pipeline file can name, sorted by name.
-pub const OPERATORS: &[OperatorType] =
-    &[OperatorType::of::<order_book::OrderBook>(), OperatorType::of::<time_bars::TimeBars>()];
+pub const OPERATORS: &[OperatorType] = &[
+    OperatorType::of::<ema::Ema>(),
+    OperatorType::of::<quote_features::Microprice>(),
+    OperatorType::of::<quote_features::Mid>(),
+    OperatorType::of::<order_book::OrderBook>(),
+    OperatorType::of::<rsi::Rsi>(),
+    OperatorType::of::<quote_features::Spread>(),
+    OperatorType::of::<time_bars::TimeBars>(),
+];
 
 /// The operator of that name.
 pub fn find(name: &str) -> Option<&'static OperatorType> {
