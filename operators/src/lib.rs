@@ -9,6 +9,7 @@ pub mod ema;
 pub mod order_book;
 pub mod quote_features;
 pub mod rsi;
+pub mod sentiment;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp, reason = "tests")]
 mod talib_tests;
@@ -26,6 +27,7 @@ pub const OPERATORS: &[OperatorType] = &[
     OperatorType::of::<quote_features::Mid>(),
     OperatorType::of::<order_book::OrderBook>(),
     OperatorType::of::<rsi::Rsi>(),
+    OperatorType::of::<sentiment::Sentiment>(),
     OperatorType::of::<quote_features::Spread>(),
     OperatorType::of::<time_bars::TimeBars>(),
 ];
