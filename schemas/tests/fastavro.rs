@@ -92,7 +92,14 @@ fn environment(folder: &Path) -> PathBuf {
         Err(e) => panic!("{NEEDED} ({command:?}: {e})"),
     };
     done(Command::new("python3").args(["-m", "venv"]).arg(folder));
-    done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", FASTAVRO]));
+    done(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        FASTAVRO,
+    ]));
     fs::write(ready, "").unwrap();
     python
 }

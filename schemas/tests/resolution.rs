@@ -85,7 +85,9 @@ fn a_newer_symbol_is_the_default() {
     severity["default"] = "INFO".into();
     let mut book = SchemaBook::new();
     book.add_writer(7, &schema.to_string()).unwrap();
-    for (written, read) in [(0, Severity::Warning), (1, Severity::Info), (3, Severity::Critical), (4, Severity::Warning)] {
+    for (written, read) in
+        [(0, Severity::Warning), (1, Severity::Info), (3, Severity::Critical), (4, Severity::Warning)]
+    {
         let body = [vec![0, 0, 0], varint(written), vec![0, 0, 0, 0, 0]].concat();
         let record = book.decode(&value(7, &body)).unwrap();
         assert_eq!(record.as_alert().unwrap().severity, read);
@@ -156,9 +158,24 @@ fn incompatible_schemas_say_why() {
             "Trade.event_time",
             "TimestampMillis",
         ),
-        ("a long without a unit", &|s| ty(s, "event_time", "long".into()), "Trade.event_time", "logical type"),
-        ("a wider number", &|s| ty(s, "trade_id", "double".into()), "Trade.trade_id", "double cannot be read as long"),
-        ("null only", &|s| ty(s, "trade_id", json!(["null"])), "Trade.trade_id", "null cannot be read as long"),
+        (
+            "a long without a unit",
+            &|s| ty(s, "event_time", "long".into()),
+            "Trade.event_time",
+            "logical type",
+        ),
+        (
+            "a wider number",
+            &|s| ty(s, "trade_id", "double".into()),
+            "Trade.trade_id",
+            "double cannot be read as long",
+        ),
+        (
+            "null only",
+            &|s| ty(s, "trade_id", json!(["null"])),
+            "Trade.trade_id",
+            "null cannot be read as long",
+        ),
         (
             "a field missing",
             &|s| fields(s).retain(|f| f["name"] != "quantity"),
@@ -196,10 +213,16 @@ fn incompatible_schemas_say_why() {
 #[test]
 fn foreign_schemas_are_refused() {
     let cases = [
-        (json!({"type": "record", "name": "x.Foo", "fields": []}).to_string(), "`x.Foo` is no record of this build"),
+        (
+            json!({"type": "record", "name": "x.Foo", "fields": []}).to_string(),
+            "`x.Foo` is no record of this build",
+        ),
         (json!("string").to_string(), "it is no record"),
         ("{".to_owned(), "not a valid Avro schema"),
-        (json!({"type": "record", "name": "Trade", "fields": [{"name": "a", "type": "Nope"}]}).to_string(), "Nope"),
+        (
+            json!({"type": "record", "name": "Trade", "fields": [{"name": "a", "type": "Nope"}]}).to_string(),
+            "Nope",
+        ),
         (" ".repeat(tidewire_schemas::MAX_SCHEMA_BYTES + 1), "more than"),
     ];
     for (json, why) in cases {
@@ -239,7 +262,8 @@ fn a_book_knows_its_ids() {
 #[test]
 fn recursive_writers_are_bounded() {
     let mut schema = trade_schema();
-    let node = json!({"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]});
+    let node =
+        json!({"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]});
     fields(&mut schema).push(json!({"name": "chain", "type": node}));
     let mut book = SchemaBook::new();
     book.add_writer(1, &schema.to_string()).unwrap();

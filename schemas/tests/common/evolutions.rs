@@ -66,7 +66,9 @@ fn simple() -> Vec<(&'static str, Value, Value)> {
         (
             "fields in another order, some added and removed",
             record(json!([["c", "boolean"], ["x", "string"], ["a", "string"], ["b", "int"]])),
-            record(json!([["a", "string"], ["b", "long"], {"name": "n", "type": "int", "default": 3}, ["c", "boolean"]])),
+            record(
+                json!([["a", "string"], ["b", "long"], {"name": "n", "type": "int", "default": 3}, ["c", "boolean"]]),
+            ),
         ),
         (
             "numbers promoted",
@@ -91,7 +93,11 @@ fn simple() -> Vec<(&'static str, Value, Value)> {
             record(json!([["a", "int"]])),
             record(json!([["a", ["null", "double"]]])),
         ),
-        ("a union turned round", record(json!([["a", ["long", "null"]]])), record(json!([["a", ["null", "long"]]]))),
+        (
+            "a union turned round",
+            record(json!([["a", ["long", "null"]]])),
+            record(json!([["a", ["null", "long"]]])),
+        ),
         (
             "a union made longer",
             record(json!([["a", ["null", "int"]]])),
@@ -107,38 +113,60 @@ fn simple() -> Vec<(&'static str, Value, Value)> {
 
 fn nested() -> Vec<(&'static str, Value, Value)> {
     let symbols = |symbols: Value, default: Value| {
-        record(json!([["e", {"type": "enum", "name": "E", "symbols": symbols, "default": default}], ["after", "int"]]))
+        record(
+            json!([["e", {"type": "enum", "name": "E", "symbols": symbols, "default": default}], ["after", "int"]]),
+        )
     };
     let inner = |fields: Value| {
         let mut inner = record(fields);
         inner["name"] = "Inner".into();
         inner
     };
-    let list = |inner: Value| record(json!([["list", {"type": "array", "items": inner}], ["after", "string"]]));
+    let list =
+        |inner: Value| record(json!([["list", {"type": "array", "items": inner}], ["after", "string"]]));
     let map = |inner: Value| record(json!([["map", {"type": "map", "values": inner}], ["after", "string"]]));
     let small = || inner(json!([["p", "int"], ["q", "string"]]));
-    let large = || {
-        inner(json!([["q", "string"], {"name": "r", "type": "boolean", "default": true}, ["p", "long"]]))
-    };
+    let large =
+        || inner(json!([["q", "string"], {"name": "r", "type": "boolean", "default": true}, ["p", "long"]]));
     vec![
-        ("symbols in another order", symbols(json!(["A", "B", "C"]), json!("A")), symbols(json!(["C", "A", "B"]), json!("A"))),
+        (
+            "symbols in another order",
+            symbols(json!(["A", "B", "C"]), json!("A")),
+            symbols(json!(["C", "A", "B"]), json!("A")),
+        ),
         (
             "symbols unknown to the reader",
             symbols(json!(["A", "X", "B", "Y"]), json!("A")),
             symbols(json!(["UNKNOWN", "A", "B"]), json!("UNKNOWN")),
         ),
-        ("symbols added", symbols(json!(["A", "B"]), json!("A")), symbols(json!(["A", "B", "C"]), json!("A"))),
+        (
+            "symbols added",
+            symbols(json!(["A", "B"]), json!("A")),
+            symbols(json!(["A", "B", "C"]), json!("A")),
+        ),
         ("records in a list", list(small()), list(large())),
         ("records in a map", map(small()), map(large())),
         (
             "numbers in a list and a map",
-            record(json!([["a", {"type": "array", "items": "int"}], ["b", {"type": "map", "values": "float"}]])),
-            record(json!([["a", {"type": "array", "items": "double"}], ["b", {"type": "map", "values": "double"}]])),
+            record(
+                json!([["a", {"type": "array", "items": "int"}], ["b", {"type": "map", "values": "float"}]]),
+            ),
+            record(
+                json!([["a", {"type": "array", "items": "double"}], ["b", {"type": "map", "values": "double"}]]),
+            ),
         ),
         (
             "a record by name, twice",
-            record(json!([["one", small()], ["two", "tidewire.Inner"], ["three", ["null", "tidewire.Inner"]]])),
-            record(json!([["one", large()], ["two", "tidewire.Inner"], ["three", ["null", "tidewire.Inner"]]])),
+            record(json!([
+                ["one", small()],
+                ["two", "tidewire.Inner"],
+                ["three", ["null", "tidewire.Inner"]]
+            ])),
+            record(json!([
+                ["one", large()],
+                ["two", "tidewire.Inner"],
+                ["three", ["null", "tidewire.Inner"]]
+            ])),
         ),
     ]
 }
