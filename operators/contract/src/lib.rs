@@ -23,4 +23,4 @@ pub use key::{Interner, Key, KeyId};
 pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Origin, Settings, Timer};
 pub use persist::{Persist, PersistError, Shape};
 pub use runner::{AnyOperator, Keys, NodeSink, Runner};
-pub use state::{entry_hash, FlushSink, ListState, MapState, PartSink, State, Whole};
+pub use state::{FlushSink, ListState, MapState, PartSink, State, Whole, entry_hash};

@@ -175,7 +175,7 @@ impl OperatorType {
 }
 
 fn build<O: Configured>(settings: &Settings) -> Result<Box<dyn AnyOperator>, String> {
-    let settings =
-        O::Settings::deserialize(toml::Value::Table(settings.clone())).map_err(|error| error.message().to_owned())?;
+    let settings = O::Settings::deserialize(toml::Value::Table(settings.clone()))
+        .map_err(|error| error.message().to_owned())?;
     Ok(Box::new(Runner::new(O::new(settings)?)))
 }

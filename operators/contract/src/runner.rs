@@ -25,7 +25,13 @@ pub trait AnyOperator {
     /// Hands over what changed: the task's part first (no key), then by key in key order.
     fn flush(&mut self, names: &Interner, sink: &mut dyn NodeSink);
     /// Takes back an entry of a key, or of the task.
-    fn restore(&mut self, key: Option<KeyId>, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError>;
+    fn restore(
+        &mut self,
+        key: Option<KeyId>,
+        sub: &[u8],
+        value: &[u8],
+        hash: u64,
+    ) -> Result<(), PersistError>;
     /// Drops the state of a key.
     fn drop_key(&mut self, key: KeyId);
     /// Keys held and entries held in them.
@@ -120,7 +126,11 @@ pub struct Runner<O: Operator> {
 impl<O: Operator> Runner<O> {
     /// An operator without any state yet.
     pub fn new(operator: O) -> Self {
-        Self { operator, slots: Slots { by_key: Vec::new(), touched: Vec::new() }, shared: O::Shared::default() }
+        Self {
+            operator,
+            slots: Slots { by_key: Vec::new(), touched: Vec::new() },
+            shared: O::Shared::default(),
+        }
     }
 }
 
@@ -169,7 +179,13 @@ impl<O: Operator> AnyOperator for Runner<O> {
         }
     }
 
-    fn restore(&mut self, key: Option<KeyId>, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
+    fn restore(
+        &mut self,
+        key: Option<KeyId>,
+        sub: &[u8],
+        value: &[u8],
+        hash: u64,
+    ) -> Result<(), PersistError> {
         match key {
             None => self.shared.restore(sub, value, hash),
             Some(key) => {
@@ -192,6 +208,8 @@ impl<O: Operator> AnyOperator for Runner<O> {
 
     fn size(&self) -> (usize, usize) {
         let held = self.slots.by_key.iter().flatten();
-        held.fold((0, self.shared.entries()), |(keys, entries), slot| (keys + 1, entries + slot.state.entries()))
+        held.fold((0, self.shared.entries()), |(keys, entries), slot| {
+            (keys + 1, entries + slot.state.entries())
+        })
     }
 }

@@ -302,7 +302,10 @@ impl<V: Persist> State for ListState<V> {
         self.written = self.first + self.entries.len() as u64;
     }
     fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
-        let number = sub.try_into().map(u64::from_be_bytes).map_err(|_| PersistError("a queue entry without number"))?;
+        let number = sub
+            .try_into()
+            .map(u64::from_be_bytes)
+            .map_err(|_| PersistError("a queue entry without number"))?;
         if self.entries.is_empty() {
             self.first = number;
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use smol_str::SmolStr;
 use tidewire_contract::{Key, NodeSink, Persist as _, entry_hash};
-use tidewire_schemas::{NotRegistered, SchemaBook};
 use tidewire_schemas::{CutMarker, NodeShape, Record};
+use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::dataflow::Graph;
 use crate::log::{NewRecord, StoredRecord};
@@ -62,7 +62,8 @@ impl Changelog {
     /// Takes the next record of the changelog.
     pub fn take(&mut self, stored: StoredRecord, book: &SchemaBook) -> Result<(), CutError> {
         self.records += 1;
-        let malformed = |problem: &str| CutError::Malformed { offset: stored.offset, problem: problem.to_owned() };
+        let malformed =
+            |problem: &str| CutError::Malformed { offset: stored.offset, problem: problem.to_owned() };
         let key = stored.record.key.clone().ok_or_else(|| malformed("no key"))?;
         if &*key == MARKER {
             let value = stored.record.value.as_deref().unwrap_or_default();

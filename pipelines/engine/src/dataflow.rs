@@ -173,12 +173,7 @@ fn lift<'scope>(
 }
 
 /// Runs one operator, unless one before it failed; keeps what it gave out and passes it on.
-fn run_node(
-    node: &RefCell<Node>,
-    place: usize,
-    edges: &[Rc<Vec<Item>>],
-    shared: &Shared,
-) -> Rc<Vec<Item>> {
+fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared: &Shared) -> Rc<Vec<Item>> {
     if shared.fault.borrow().is_some() {
         return Rc::default();
     }

@@ -70,7 +70,11 @@ impl StageBuilder {
     ///
     /// # Panics
     /// On settings that are no TOML and names that are not known: a test's own mistake.
-    #[expect(clippy::panic, clippy::expect_used, reason = "only tests build stages by hand, and want to fail at once")]
+    #[expect(
+        clippy::panic,
+        clippy::expect_used,
+        reason = "only tests build stages by hand, and want to fail at once"
+    )]
     pub fn node(mut self, id: &str, operator: OperatorType, settings: &str, from: &[&str]) -> Self {
         let upstream = |name: &&str| {
             let input = self.spec.inputs.iter().position(|input| input.id == *name).map(Upstream::Input);
@@ -88,7 +92,10 @@ impl StageBuilder {
         let nodes = self.spec.nodes.iter().enumerate();
         self.spec.outputs.push(OutputSpec {
             topic: topic.into(),
-            from: nodes.filter(|(_, node)| from.contains(&node.id.as_str())).map(|(place, _)| place).collect(),
+            from: nodes
+                .filter(|(_, node)| from.contains(&node.id.as_str()))
+                .map(|(place, _)| place)
+                .collect(),
             kinds: Vec::new(),
             key_fields: key_fields.iter().map(|field| SmolStr::new(*field)).collect(),
             partitions,
@@ -128,7 +135,9 @@ pub fn create_topics(log: &dyn Log, spec: &StageSpec, replay_retention_ms: u64) 
     make(topics::DEAD_LETTERS, spec.side_partitions)?;
     make(&spec.epochs_topic(), spec.tasks())?;
     if log.topic(&spec.changelog_topic())?.is_none() {
-        log.create_topic(&TopicSpec::new(spec.changelog_topic(), spec.tasks()).compacted(replay_retention_ms))?;
+        log.create_topic(
+            &TopicSpec::new(spec.changelog_topic(), spec.tasks()).compacted(replay_retention_ms),
+        )?;
     }
     Ok(())
 }
@@ -218,7 +227,8 @@ impl TestDriver {
 
     /// Appends bytes as they are.
     pub fn append_raw(&self, topic: &str, key: &str, time_ms: i64, value: Vec<u8>) {
-        let partitions = self.log.topic(topic).expect("the log answers").expect("the topic exists").partitions;
+        let partitions =
+            self.log.topic(topic).expect("the log answers").expect("the topic exists").partitions;
         let record = NewRecord {
             timestamp_ms: time_ms,
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
@@ -230,7 +240,14 @@ impl TestDriver {
     }
 
     /// Appends a record with a received time, for checks of clock skew.
-    pub fn append_received(&self, topic: &str, key: &str, time_ms: i64, received_ms: i64, record: impl Into<Record>) {
+    pub fn append_received(
+        &self,
+        topic: &str,
+        key: &str,
+        time_ms: i64,
+        received_ms: i64,
+        record: impl Into<Record>,
+    ) {
         let mut value = Vec::new();
         self.book.encode(&record.into(), &mut value).expect("every kind is registered");
         let received = format!("{}", received_ms * 1_000_000);
@@ -240,7 +257,8 @@ impl TestDriver {
             value: Some(value.into()),
             headers: vec![(RECEIVED_HEADER.into(), received.into())],
         };
-        let partitions = self.log.topic(topic).expect("the log answers").expect("the topic exists").partitions;
+        let partitions =
+            self.log.topic(topic).expect("the log answers").expect("the topic exists").partitions;
         let at = TopicPartition::new(topic, partition_of_compound(key, partitions));
         self.log.append(&at, vec![record]).expect("the log takes it");
     }
@@ -255,6 +273,17 @@ impl TestDriver {
     pub fn wait_ms(&mut self, ms: i64) -> Vec<Seen> {
         self.now_ms += ms;
         self.run()
+    }
+
+    /// Moves the clock on without running anything.
+    pub fn clock(&mut self, ms: i64) {
+        self.now_ms += ms;
+    }
+
+    /// One step of the worker.
+    pub fn step_once(&mut self) -> Result<Step, WorkerError> {
+        let worker = self.worker.as_mut().ok_or_else(|| WorkerError::Fenced("no worker runs".to_owned()))?;
+        worker.step(self.now_ms)
     }
 
     /// Runs until there is nothing to do; returns the records that came out since the last call.
@@ -276,6 +305,7 @@ impl TestDriver {
             self.last.recovered.extend(step.recovered);
             self.last.faults.extend(step.faults);
             self.last.halted.extend(step.halted);
+            self.last.finished |= step.finished;
             if !step.worked {
                 return Ok(());
             }
@@ -365,7 +395,9 @@ impl TestDriver {
     }
 
     fn decode(&self, stored: &StoredRecord) -> Record {
-        self.book.decode(stored.record.value.as_deref().unwrap_or_default()).expect("what we wrote can be read")
+        self.book
+            .decode(stored.record.value.as_deref().unwrap_or_default())
+            .expect("what we wrote can be read")
     }
 
     fn start(&mut self) {

@@ -36,8 +36,7 @@ impl Frame {
         let index = position as usize;
         let step = self.steps[index];
         if tick == AT_RECORD {
-            let watermark =
-                if index == 0 { self.before.watermark } else { self.steps[index - 1].passed };
+            let watermark = if index == 0 { self.before.watermark } else { self.steps[index - 1].passed };
             Moment { watermark, stream_time: step.stream_time, stamp: step.stamp }
         } else {
             let tick = EventTime::from_micros(tick);

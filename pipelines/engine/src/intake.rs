@@ -207,14 +207,18 @@ impl Intake {
 /// Puts the records of a recorded epoch, given by source, into the order that [`Intake::take`] gave them.
 pub fn replay_order(sources: &[Source], mut by_source: Vec<VecDeque<StoredRecord>>) -> Vec<Taken> {
     let mut taken = Vec::with_capacity(by_source.iter().map(VecDeque::len).sum());
-    for (source, records) in sources.iter().zip(0..).zip(&mut by_source).filter_map(|((read, place), records)| {
-        (read.role == Role::Control).then_some((place, records))
-    }) {
+    for (source, records) in sources
+        .iter()
+        .zip(0..)
+        .zip(&mut by_source)
+        .filter_map(|((read, place), records)| (read.role == Role::Control).then_some((place, records)))
+    {
         taken.extend(records.drain(..).map(|stored| Taken { source, stored }));
     }
     loop {
         let heads = by_source.iter().enumerate();
-        let heads = heads.filter_map(|(source, records)| Some((records.front()?.record.timestamp_ms, source)));
+        let heads =
+            heads.filter_map(|(source, records)| Some((records.front()?.record.timestamp_ms, source)));
         let Some((_, source)) = heads.min() else { return taken };
         if let Some(stored) = by_source[source].pop_front() {
             taken.push(Taken { source, stored });

@@ -1,22 +1,22 @@
 //! The engine: epochs, merge, watermarks, keyed state, timers and recovery, without any I/O.
 
+pub mod cut;
+pub mod dataflow;
+pub mod driver;
+pub mod frame;
 pub mod group;
+pub mod identity;
+pub mod intake;
 pub mod log;
 pub mod log_limits;
 pub mod memory;
-pub mod plan;
-pub mod frame;
-pub mod timers;
 pub mod node;
-pub mod dataflow;
-pub mod tide;
-pub mod intake;
-pub mod partition;
-pub mod identity;
 pub mod outputs;
-pub mod cut;
-pub mod task;
-pub mod rerun;
+pub mod partition;
+pub mod plan;
 pub mod recovery;
+pub mod rerun;
+pub mod task;
+pub mod tide;
+pub mod timers;
 pub mod worker;
-pub mod driver;

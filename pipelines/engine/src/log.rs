@@ -207,7 +207,9 @@ pub enum LogError {
         start: u64,
     },
     /// The asked records were never written.
-    #[error("{at} ends at offset {end}: offset {asked} was never written; is this the log that was read before?")]
+    #[error(
+        "{at} ends at offset {end}: offset {asked} was never written; is this the log that was read before?"
+    )]
     BeyondEnd {
         /// The partition.
         at: TopicPartition,

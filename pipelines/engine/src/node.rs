@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use smol_str::SmolStr;
 use tidewire_contract::{
-    AnyOperator, Cx, Effects, Fault, Input, Interface, Interner, Key, LateNote, NodeSink, Origin, PersistError,
-    Timer, TimerChange,
+    AnyOperator, Cx, Effects, Fault, Input, Interface, Interner, Key, LateNote, NodeSink, Origin,
+    PersistError, Timer, TimerChange,
 };
 use tidewire_schemas::EventTime;
 
@@ -136,7 +136,8 @@ impl Node {
                 (None, None) => return Ok(out),
                 (Some((edge, item)), due) if due.is_none_or(|due| item.place() <= due) => {
                     here = item.place();
-                    let row = prepared.get(edge).and_then(|rows| rows.get(next[edge])).and_then(Option::as_deref);
+                    let row =
+                        prepared.get(edge).and_then(|rows| rows.get(next[edge])).and_then(Option::as_deref);
                     next[edge] += 1;
                     self.take(epoch, edge, item, row, &mut out)?;
                 }
@@ -255,9 +256,11 @@ impl Node {
         edges
             .iter()
             .map(|edge| {
-                let wanted: Vec<_> = edge.iter().filter(|item| wants(item)).map(|item| &*item.record).collect();
+                let wanted: Vec<_> =
+                    edge.iter().filter(|item| wants(item)).map(|item| &*item.record).collect();
                 // A panic here shows again, and is caught, when the record is taken without its row.
-                let rows = catch_unwind(AssertUnwindSafe(|| self.operator.prepare(&wanted))).unwrap_or_default();
+                let rows =
+                    catch_unwind(AssertUnwindSafe(|| self.operator.prepare(&wanted))).unwrap_or_default();
                 let mut rows = rows.into_iter();
                 edge.iter().map(|item| if wants(item) { rows.next() } else { None }).collect()
             })
@@ -290,5 +293,6 @@ fn guarded(call: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
 use tidewire_contract::LateNote;
-use tidewire_schemas::{NotRegistered, SchemaBook};
 use tidewire_schemas::{DeadLetter, EventTime, LateRecord, Record, topics};
+use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::frame::{AT_RECORD, Item, TimerCause};
 use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
@@ -88,7 +88,11 @@ impl Drafts<'_> {
     ///
     /// # Errors
     /// When the schema of a record was not registered with the log.
-    pub fn seal(&self, sequence: &mut u64, digest: &mut blake3::Hasher) -> Result<Vec<Output>, NotRegistered> {
+    pub fn seal(
+        &self,
+        sequence: &mut u64,
+        digest: &mut blake3::Hasher,
+    ) -> Result<Vec<Output>, NotRegistered> {
         let mut drafts = Vec::new();
         self.draft_rejects(&mut drafts);
         self.draft_emitted(&mut drafts);
@@ -114,7 +118,8 @@ impl Drafts<'_> {
                     if !output.kinds.is_empty() && !output.kinds.contains(&record.kind()) {
                         continue;
                     }
-                    let key = key_of(record, &output.key_fields).or_else(|| self.key_at(item)).unwrap_or_default();
+                    let key =
+                        key_of(record, &output.key_fields).or_else(|| self.key_at(item)).unwrap_or_default();
                     drafts.push(Draft {
                         place: (item.position, item.tick, rank + 1, node, item.ordinal),
                         topic: output.topic.clone(),
@@ -304,7 +309,9 @@ pub fn add_to_digest(digest: &mut blake3::Hasher, output: &Output) {
     let id = output.record.header(ID_HEADER).map(|id| &**id).unwrap_or_default();
     digest.update(output.at.topic.as_bytes());
     digest.update(&output.at.partition.to_le_bytes());
-    for part in [output.record.key.as_deref().unwrap_or_default(), body.get(PREFIX_BYTES..).unwrap_or_default(), id] {
+    for part in
+        [output.record.key.as_deref().unwrap_or_default(), body.get(PREFIX_BYTES..).unwrap_or_default(), id]
+    {
         digest.update(&(part.len() as u64).to_le_bytes());
         digest.update(part);
     }

@@ -172,7 +172,9 @@ impl Recovery {
 
     fn begin(&mut self, log: &dyn Log) -> Result<Option<Phase>, RecoveryError> {
         let Some(driving) = self.spec.driving() else {
-            return Err(self.restore_error(RestoreError::Settings("the stage has no driving input".to_owned())));
+            return Err(
+                self.restore_error(RestoreError::Settings("the stage has no driving input".to_owned()))
+            );
         };
         let at = TopicPartition::new(driving.topic.clone(), self.number);
         self.committed = match log.committed(&self.spec.group(), &at)? {
@@ -216,7 +218,8 @@ impl Recovery {
             self.report.changed |= self.is_changed(&marker.build_digest, &marker.pipeline_digest);
         }
         let bounds = log.bounds(&self.epochs_at())?;
-        let from = changelog.marker().map_or(bounds.start, |marker| unsigned(marker.epochs_from).max(bounds.start));
+        let from =
+            changelog.marker().map_or(bounds.start, |marker| unsigned(marker.epochs_from).max(bounds.start));
         Ok(Phase::Rerun { task, from, until: bounds.high_watermark, records: VecDeque::new() })
     }
 
@@ -259,7 +262,12 @@ impl Recovery {
         Ok(None)
     }
 
-    fn rerun_one(&mut self, log: &dyn Log, task: &mut Task, record: &EpochRecord) -> Result<(), RecoveryError> {
+    fn rerun_one(
+        &mut self,
+        log: &dyn Log,
+        task: &mut Task,
+        record: &EpochRecord,
+    ) -> Result<(), RecoveryError> {
         let changed = self.is_changed(&record.build_digest, &record.pipeline_digest);
         self.report.changed |= changed;
         self.report.epochs += 1;
@@ -269,7 +277,11 @@ impl Recovery {
             Ok(closed) => difference(record, &closed, !self.report.changed),
             Err(RerunError::Failed { error, .. }) if changed && !accept => Some(error.to_string()),
             Err(error) => {
-                return Err(RecoveryError::Rerun { stage: self.spec.name.to_string(), task: self.number, error });
+                return Err(RecoveryError::Rerun {
+                    stage: self.spec.name.to_string(),
+                    task: self.number,
+                    error,
+                });
             }
         };
         let Some(what) = what else { return Ok(()) };

@@ -49,7 +49,9 @@ pub enum RerunError {
         error: TaskError,
     },
     /// The epoch after this one is missing.
-    #[error("the epoch record after epoch {after} is {found}: epochs are missing from the topic of epoch records")]
+    #[error(
+        "the epoch record after epoch {after} is {found}: epochs are missing from the topic of epoch records"
+    )]
     Gap {
         /// The last epoch that was run.
         after: u64,
@@ -78,7 +80,10 @@ pub fn inputs_of(
     let sources = task.intake().sources();
     let mut inputs = vec![VecDeque::new(); sources.len()];
     for progress in &record.inputs {
-        let at = TopicPartition::new(progress.topic.clone(), u32::try_from(progress.partition).unwrap_or(u32::MAX));
+        let at = TopicPartition::new(
+            progress.topic.clone(),
+            u32::try_from(progress.partition).unwrap_or(u32::MAX),
+        );
         let Some(source) = sources.iter().position(|source| source.at == at) else {
             return Err(RerunError::ForeignInput { epoch: record.epoch, at });
         };
@@ -108,11 +113,17 @@ impl Task {
         if record.epoch != signed(self.epoch() + 1) {
             return Err(RerunError::Gap { after: self.epoch(), found: record.epoch });
         }
-        let mut spans: Vec<Span> =
-            self.intake().positions().iter().map(|next| Span { first: *next, next: *next, at_end: false }).collect();
+        let mut spans: Vec<Span> = self
+            .intake()
+            .positions()
+            .iter()
+            .map(|next| Span { first: *next, next: *next, at_end: false })
+            .collect();
         for progress in &record.inputs {
-            let at =
-                TopicPartition::new(progress.topic.clone(), u32::try_from(progress.partition).unwrap_or(u32::MAX));
+            let at = TopicPartition::new(
+                progress.topic.clone(),
+                u32::try_from(progress.partition).unwrap_or(u32::MAX),
+            );
             let Some(source) = self.intake().sources().iter().position(|source| source.at == at) else {
                 return Err(RerunError::ForeignInput { epoch: record.epoch, at });
             };
@@ -149,7 +160,8 @@ impl Task {
         }
         for progress in &record.inputs {
             let place = sources.iter().position(|source| {
-                source.at.topic == progress.topic && u32::try_from(progress.partition) == Ok(source.at.partition)
+                source.at.topic == progress.topic
+                    && u32::try_from(progress.partition) == Ok(source.at.partition)
             });
             let Some(place) = place else { continue };
             let (digest, count) = &digests[place];
@@ -172,7 +184,8 @@ impl Task {
         let mut skips = Skips::default();
         for progress in &record.inputs {
             let source = self.intake().sources().iter().position(|source| {
-                source.at.topic == progress.topic && u32::try_from(progress.partition) == Ok(source.at.partition)
+                source.at.topic == progress.topic
+                    && u32::try_from(progress.partition) == Ok(source.at.partition)
             });
             let Some(source) = source else { continue };
             for skipped in &progress.skipped {
@@ -184,7 +197,8 @@ impl Task {
                 skips.records.insert((source, unsigned(skipped.offset)), skip);
             }
         }
-        skips.timers = record.skipped_timers.iter().filter_map(|text| skipped_timer(text)).collect::<BTreeMap<_, _>>();
+        skips.timers =
+            record.skipped_timers.iter().filter_map(|text| skipped_timer(text)).collect::<BTreeMap<_, _>>();
         skips
     }
 }

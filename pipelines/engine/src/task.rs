@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
+use tidewire_contract::Persist as _;
 use tidewire_contract::{Origin, PersistError, persist};
-use tidewire_contract::{Persist as _};
-use tidewire_schemas::{NotRegistered, SchemaBook};
 use tidewire_schemas::{
     CutMarker, EpochKind, EpochRecord, EventTime, InputPosition, InputProgress, Record, SkippedRecord,
 };
+use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::cut::{Changelog, CutError, CutHead, shapes, write_cut};
 use crate::dataflow::{Epoch, Graph};
@@ -403,7 +403,10 @@ impl Task {
         let mut changelog = None;
         if closing.flush {
             self.engine.last_flush_ms = Some(self.engine.stamp_ms);
-            let head = CutHead { marker: self.marker(closing.epochs_from), orphans: std::mem::take(&mut self.orphans) };
+            let head = CutHead {
+                marker: self.marker(closing.epochs_from),
+                orphans: std::mem::take(&mut self.orphans),
+            };
             changelog =
                 Some(write_cut(&self.graph, &self.spec.nodes, head, &mut self.state_sum, &self.book)?);
         }
@@ -479,8 +482,7 @@ impl Task {
 
     /// Decides whether a record goes to the operators, and decodes it.
     fn admit(&self, taken: &Taken, skips: &Skips) -> Result<(Record, SmolStr), Skip> {
-        let refuse =
-            |reason: &str, error: SmolStr| Skip { operator: None, reason: reason.into(), error };
+        let refuse = |reason: &str, error: SmolStr| Skip { operator: None, reason: reason.into(), error };
         if let Some(skip) = skips.records.get(&(taken.source, taken.stored.offset)) {
             return Err(skip.clone());
         }
@@ -516,12 +518,8 @@ impl Task {
     /// Runs the graph over an epoch, or part of one, and seals what it gave out.
     fn run(&mut self, run: Run, taken: &[Taken], skips: &Skips) -> Result<(), TaskError> {
         let frame = Frame { before: run.before, steps: run.steps.clone() };
-        let epoch = Epoch {
-            frame,
-            origins: run.origins,
-            inputs: run.inputs,
-            skipped_timers: skips.timers.clone(),
-        };
+        let epoch =
+            Epoch { frame, origins: run.origins, inputs: run.inputs, skipped_timers: skips.timers.clone() };
         let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
         for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
             if let Some((code, text)) = skips.timers.get(timer) {
@@ -555,7 +553,8 @@ impl Task {
             }
             (None, None) => "no record".to_owned(),
         };
-        let record = record.filter(|_| fault.timer.is_none()).map(|taken| (taken.source, taken.stored.offset));
+        let record =
+            record.filter(|_| fault.timer.is_none()).map(|taken| (taken.source, taken.stored.offset));
         TaskError::Fault(Box::new(FaultAt {
             node: fault.node,
             at,
@@ -643,7 +642,13 @@ struct Run {
 
 impl Run {
     fn new(before: tidewire_contract::Moment, inputs: usize) -> Self {
-        Self { before, steps: Vec::new(), origins: Vec::new(), inputs: vec![Vec::new(); inputs], rejects: Vec::new() }
+        Self {
+            before,
+            steps: Vec::new(),
+            origins: Vec::new(),
+            inputs: vec![Vec::new(); inputs],
+            rejects: Vec::new(),
+        }
     }
 }
 

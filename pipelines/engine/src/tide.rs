@@ -92,12 +92,15 @@ impl Tide {
     /// The input partition that holds the watermark back: the least among those that are not idle.
     pub fn holder(&self) -> Option<Holder> {
         let stream_ms = self.stream_time?.as_ms();
-        let active = self.rules.iter().zip(&self.partitions).enumerate().filter_map(|(source, (rule, seen))| {
-            let (greatest_ms, last_ms) = (seen.greatest_ms?, seen.last_ms?);
-            let idle = stream_ms.saturating_sub(last_ms) > rule.idle_after_ms;
-            (rule.counts && !idle)
-                .then(|| Holder { source, allows_ms: greatest_ms.saturating_sub(rule.out_of_orderness_ms) })
-        });
+        let active =
+            self.rules.iter().zip(&self.partitions).enumerate().filter_map(|(source, (rule, seen))| {
+                let (greatest_ms, last_ms) = (seen.greatest_ms?, seen.last_ms?);
+                let idle = stream_ms.saturating_sub(last_ms) > rule.idle_after_ms;
+                (rule.counts && !idle).then(|| Holder {
+                    source,
+                    allows_ms: greatest_ms.saturating_sub(rule.out_of_orderness_ms),
+                })
+            });
         active.min_by_key(|holder| holder.allows_ms)
     }
 

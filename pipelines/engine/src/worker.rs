@@ -288,7 +288,10 @@ impl Worker {
         let too_many = running.faults.len() > self.spec.caps.max_faults_per_minute;
         if self.spec.on_error == OnError::Halt || too_many {
             let why = if too_many { "too many faults within a minute; the last: " } else { "" };
-            let text = format!("{why}operator {} failed at {}: {} ({})", fault.node, fault.at, fault.text, fault.code);
+            let text = format!(
+                "{why}operator {} failed at {}: {} ({})",
+                fault.node, fault.at, fault.text, fault.code
+            );
             step.halted.push((number, text));
             self.slots.insert(number, Slot::Halted);
             return;
@@ -326,7 +329,13 @@ impl Worker {
         let mut released = Vec::new();
         for part in parts {
             step.epochs += 1;
-            step.records += part.closed.record.inputs.iter().map(|input| crate::rerun::unsigned(input.records)).sum::<u64>();
+            step.records += part
+                .closed
+                .record
+                .inputs
+                .iter()
+                .map(|input| crate::rerun::unsigned(input.records))
+                .sum::<u64>();
             step.outputs += part.closed.outputs.len() as u64;
             let state = part.closed.changelog.iter().flatten();
             step.state_bytes += state.map(|record| record.size() as u64).sum::<u64>();
@@ -379,7 +388,11 @@ impl Worker {
 }
 
 /// The record of an epoch as it lies in the journal.
-pub fn journal_record(spec: &StageSpec, book: &SchemaBook, closed: &Closed) -> Result<NewRecord, NotRegistered> {
+pub fn journal_record(
+    spec: &StageSpec,
+    book: &SchemaBook,
+    closed: &Closed,
+) -> Result<NewRecord, NotRegistered> {
     let mut value = Vec::new();
     book.encode(&Record::from(closed.record.clone()), &mut value)?;
     let key = format_smolstr!("{}/{}", spec.name, closed.record.task);

@@ -42,7 +42,8 @@ impl Signal {
 
     /// Waits until something changed since this thread's last call returned, or `timeout` has passed.
     pub fn wait(&self, timeout: Duration) {
-        let seen = PLACES.with_borrow(|places| places.iter().find(|place| place.0 == self.id).map_or(0, |p| p.1));
+        let seen =
+            PLACES.with_borrow(|places| places.iter().find(|place| place.0 == self.id).map_or(0, |p| p.1));
         let changes = self.wait_past(seen, timeout);
         PLACES.with_borrow_mut(|places| {
             places.retain(|place| place.0 != self.id);
