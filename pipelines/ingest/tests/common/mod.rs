@@ -1,0 +1,48 @@
+//! What the tests of this folder share.
+#![allow(dead_code, reason = "each test file takes what it needs")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+use tidewire_ingest::{ImportOptions, Importer, Item, Summary};
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The whole public feeds: in `TIDEWIRE_SHARED`, or beside the checkout. `None`, and a line that says so, where they
+/// are not there; tests then run on the sample that ships.
+pub fn feeds() -> Option<PathBuf> {
+    let shared =
+        std::env::var_os("TIDEWIRE_SHARED").map_or_else(|| workspace().join("../shared"), PathBuf::from);
+    let folder = shared.join("data");
+    if folder.join("binance").is_dir() {
+        return Some(folder);
+    }
+    eprintln!(
+        "the whole feeds are not at {}: set TIDEWIRE_SHARED; testing with samples/ only",
+        folder.display()
+    );
+    None
+}
+
+/// A file with this content.
+pub fn file_of(content: impl AsRef<[u8]>) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file
+}
+
+/// All items of a file, and its summary.
+pub fn import(path: &Path, options: ImportOptions) -> (Vec<Item>, Summary) {
+    let mut importer = Importer::open(path, options).unwrap_or_else(|e| panic!("{e}"));
+    let items = importer.by_ref().map(|item| item.unwrap_or_else(|e| panic!("{e}"))).collect();
+    assert_eq!(importer.bytes_read(), importer.bytes_total());
+    (items, importer.summary().clone())
+}
+
+/// All items of a text, and its summary.
+pub fn import_text(text: impl AsRef<[u8]>, options: ImportOptions) -> (Vec<Item>, Summary) {
+    import(file_of(text).path(), options)
+}
