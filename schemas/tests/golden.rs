@@ -5,6 +5,7 @@
 //! `GOLDEN=write cargo test -p tidewire-schemas --test golden`. From then on a new field only adds to them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "reads and writes the golden files")]
 
 mod common;
 

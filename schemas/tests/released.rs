@@ -5,6 +5,7 @@
 //! `RELEASE=<version> cargo test -p tidewire-schemas --test released` and never changed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "reads and writes the released schemas")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Keys, and the small numbers that stand for them inside a task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
@@ -13,7 +13,8 @@ pub type KeyId = u32;
 /// Numbers the keys of a task, so that state is found by index.
 #[derive(Debug, Default)]
 pub struct Interner {
-    ids: HashMap<Key, KeyId>,
+    #[expect(clippy::disallowed_types, reason = "looked up by key, never walked")]
+    ids: std::collections::HashMap<Key, KeyId>,
     names: Vec<Key>,
     sorted: BTreeMap<Key, KeyId>,
 }
