@@ -3,9 +3,12 @@
 //! Each file's documentation gives what the operator takes and gives, its formula and source, its units and its
 //! warm-up. Adding one takes its file and one line in [`OPERATORS`].
 
+pub mod as_of;
 mod bar_field;
 mod common;
 pub mod ema;
+pub mod marks;
+pub mod momentum;
 pub mod order_book;
 pub mod quote_features;
 pub mod rsi;
@@ -22,9 +25,12 @@ use tidewire_contract::OperatorType;
 
 /// Every operator a pipeline file can name, sorted by name.
 pub const OPERATORS: &[OperatorType] = &[
+    OperatorType::of::<as_of::AsOf>(),
     OperatorType::of::<ema::Ema>(),
+    OperatorType::of::<marks::Marks>(),
     OperatorType::of::<quote_features::Microprice>(),
     OperatorType::of::<quote_features::Mid>(),
+    OperatorType::of::<momentum::Momentum>(),
     OperatorType::of::<order_book::OrderBook>(),
     OperatorType::of::<rsi::Rsi>(),
     OperatorType::of::<sentiment::Sentiment>(),
