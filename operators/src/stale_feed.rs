@@ -170,11 +170,9 @@ mod tests {
             feed.send("B.V", at(n));
         }
         assert_eq!(feed.timers(), 2);
-        // Other instruments carry time on.
-        let records = feed.send("B.V", at(5_000));
-        assert_eq!(
-            only::<Alert>(&records).iter().map(|a| a.scope.as_str()).collect::<Vec<_>>(),
-            ["A.V", "B.V"]
-        );
+        // Other instruments carry time on; the one that comes again is not silent.
+        let scopes: Vec<_> =
+            only::<Alert>(&feed.send("B.V", at(5_000))).into_iter().map(|alert| alert.scope).collect();
+        assert_eq!(scopes, ["A.V"]);
     }
 }
