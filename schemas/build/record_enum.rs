@@ -192,11 +192,10 @@ impl Record {{
     pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Record, DecodeError> {{
         let mut cursor = Cursor::new(bytes);
         let c = &mut cursor;
-        let record = match kind {{
+        // Each arm ends for itself, so that a record is moved once.
+        match kind {{
             {decodes}
-        }};
-        cursor.finish()?;
-        Ok(record)
+        }}
     }}
 
     /// Value of a numeric field, for statistics. `None` when it is null or the field is another kind's.
@@ -224,7 +223,15 @@ impl Serialize for Record {{
         instruments = arms(model, instrument),
         texts = arms(model, text),
         encodes = arms(model, |n, _| format!("Record::{n}(x) => x.encode(out),")),
-        decodes = arms(model, |n, _| format!("Kind::{n} => Record::from({n}::decode(c)?),")),
+        decodes = arms(model, |n, _| {
+            format!(
+                "Kind::{n} => {{
+                let x = {n}::decode(c)?;
+                c.finish()?;
+                Ok(x.into())
+            }}"
+            )
+        }),
         numbers = arms(model, |n, _| format!("Record::{n}(x) => x.number(field.index()),")),
         serializes = arms(model, |n, _| format!("Record::{n}(x) => x.serialize(serializer),")),
     );

@@ -77,11 +77,11 @@ impl {name} {{
 
     /// Reads the Avro encoding. An index without a symbol is an error.
     #[inline]
-    pub fn decode(c: &mut Cursor<'_>) -> Result<{name}, DecodeError> {{
+    pub fn decode(c: &mut Cursor<'_>) -> Result<{name}, Malformed> {{
         let at = c.position();
         match c.long()? {{
             {from_index}
-            _ => Err(DecodeError::malformed(at, "enum index without a symbol")),
+            _ => Err(Malformed::new(at, "enum index without a symbol")),
         }}
     }}
 }}
@@ -122,7 +122,7 @@ fn write_codec(name: &str, record: &Record, code: &mut String) {
     }
     _ = write!(
         code,
-        "    }}\n\n    /// Reads the Avro encoding. Any bytes are either a record or an error.\n    pub fn decode(c: &mut Cursor<'_>) -> Result<{name}, DecodeError> {{\n        Ok({name} {{\n"
+        "    }}\n\n    /// Reads the Avro encoding. Any bytes are either a record or an error.\n    #[inline]\n    pub fn decode(c: &mut Cursor<'_>) -> Result<{name}, DecodeError> {{\n        Ok({name} {{\n"
     );
     for field in &record.fields {
         let reads = decode(&field.ty);

@@ -58,11 +58,41 @@ pub enum DecodeError {
     },
 }
 
+/// A value's bytes are not what the schema says. Plain data: the decoder's fast path carries it at no cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed at byte {at}: {problem}")]
+pub struct Malformed {
+    /// Position of the value.
+    pub at: usize,
+    /// What is wrong.
+    pub problem: &'static str,
+}
+
+impl Malformed {
+    #[cold]
+    pub(crate) const fn new(at: usize, problem: &'static str) -> Malformed {
+        Malformed { at, problem }
+    }
+
+    /// Names the field.
+    #[cold]
+    pub(crate) fn within(self, name: &'static str) -> DecodeError {
+        DecodeError::from(self).within(name)
+    }
+}
+
+impl From<Malformed> for DecodeError {
+    #[cold]
+    fn from(error: Malformed) -> DecodeError {
+        DecodeError::Malformed { at: error.at, field: SmolStr::new_static(""), problem: error.problem }
+    }
+}
+
 impl DecodeError {
     /// Bytes at `at` are not what the schema says.
     #[cold]
     pub(crate) fn malformed(at: usize, problem: &'static str) -> DecodeError {
-        DecodeError::Malformed { at, field: SmolStr::new_static(""), problem }
+        Malformed::new(at, problem).into()
     }
 
     /// Names the field, unless an inner one is named.

@@ -1,7 +1,7 @@
 //! What the build makes from `avro/`.
 
 use crate::decimal::{Amount, Price, Quantity};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Malformed};
 use crate::record::{Body, FieldId, WrongKind, symbol_traits};
 use crate::time::{EventTime, ReceivedTime};
 use crate::wire::{Cursor, put};

@@ -4,5 +4,6 @@ mod cursor;
 mod prefix;
 pub(crate) mod put;
 
+pub use crate::error::Malformed;
 pub use cursor::Cursor;
 pub use prefix::{PREFIX_BYTES, put_prefix, split_prefix};

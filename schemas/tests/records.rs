@@ -97,7 +97,7 @@ fn errors_name_the_field() {
 /// Numbers that do not fit, text that is none, and decimals beyond 28 digits.
 #[test]
 fn primitives_are_checked() {
-    let error = |f: &dyn Fn(&mut Cursor<'_>) -> Option<DecodeError>, bytes: &[u8]| {
+    let error = |f: &dyn Fn(&mut Cursor<'_>) -> Option<wire::Malformed>, bytes: &[u8]| {
         f(&mut Cursor::new(bytes)).map(|e| e.to_string()).unwrap_or_default()
     };
     let long = |c: &mut Cursor<'_>| c.long().err();
@@ -125,9 +125,11 @@ fn primitives_are_checked() {
     assert_eq!(Cursor::new(&[8, 0xff, 0xff, 0xff, 0xfe]).decimal(), Ok(-2));
     assert_eq!(Cursor::new(&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]).decimal(), Ok(2));
     let twice = [4, 2, b'a', 2, 2, b'a', 4, 0];
-    assert!(error(&|c| c.map(Cursor::long).err(), &twice).contains("twice"));
-    assert!(error(&|c| c.array(Cursor::long).err(), &[8, 0, 0]).contains("more items"));
-    assert!(error(&|c| c.optional(Cursor::long).err(), &[4]).contains("no such branch"));
+    assert!(error(&|c| c.map::<_, wire::Malformed>(Cursor::long).err(), &twice).contains("twice"));
+    assert!(error(&|c| c.array::<_, wire::Malformed>(Cursor::long).err(), &[8, 0, 0]).contains("more items"));
+    assert!(
+        error(&|c| c.optional::<_, wire::Malformed>(Cursor::long).err(), &[4]).contains("no such branch")
+    );
 }
 
 #[test]

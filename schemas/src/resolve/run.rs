@@ -2,7 +2,7 @@
 
 use super::plan::{Copied, Op, RecordPlan, Step, Take};
 use super::skip::skip;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Malformed};
 use crate::shape::Shape;
 use crate::wire::{Cursor, put};
 
@@ -40,7 +40,7 @@ impl Work {
 
     /// Number of items in the next block. Items may take no bytes, so that the count is not bounded by what is left.
     #[inline]
-    pub(crate) fn block(&mut self, c: &mut Cursor<'_>) -> Result<usize, DecodeError> {
+    pub(crate) fn block(&mut self, c: &mut Cursor<'_>) -> Result<usize, Malformed> {
         c.block_within(c.remaining().saturating_add(MAX_EMPTY_ITEMS))
     }
 
