@@ -70,6 +70,15 @@ pub struct Span {
     pub at_end: bool,
 }
 
+/// The next record at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its time; none for a control record, which is taken before everything.
+    pub time_ms: Option<i64>,
+    /// Its source.
+    pub source: usize,
+}
+
 #[derive(Debug, Default)]
 struct Buffer {
     records: VecDeque<StoredRecord>,
@@ -158,11 +167,19 @@ impl Intake {
     /// Takes a closed batch: control records first, then a merge by (timestamp, rank, partition) as long as each
     /// external source has its next record at hand or was read to its end.
     pub fn take(&mut self, caps: &Caps) -> Batch {
+        self.take_before(caps, i64::MAX)
+    }
+
+    /// As [`Intake::take`], but only as long as the next record is of a time before `horizon_ms`.
+    pub fn take_before(&mut self, caps: &Caps, horizon_ms: i64) -> Batch {
         let firsts: Vec<u64> = self.buffers.iter().map(|buffer| buffer.taken_to).collect();
         let mut taken = Vec::new();
         let mut bytes = 0;
         while taken.len() < caps.max_records && bytes < caps.max_bytes {
-            let Some(source) = self.next_source() else { break };
+            let Some(Head { time_ms, source }) = self.head() else { break };
+            if time_ms.is_some_and(|time_ms| time_ms >= horizon_ms) {
+                break;
+            }
             let Some(stored) = self.buffers[source].pop() else { break };
             bytes += stored.record.size();
             taken.push(Taken { source, stored });
@@ -179,10 +196,19 @@ impl Intake {
         Batch { taken, spans }
     }
 
-    /// Time and source of the next record at hand, for a runner that orders several tasks.
-    pub fn head(&self) -> Option<(i64, usize)> {
+    /// The offset to read `source` from, if it may still hold records before `horizon_ms` that are not at hand.
+    pub fn short_of(&self, source: usize, horizon_ms: i64) -> Option<u64> {
+        let buffer = &self.buffers[source];
+        let reaches = buffer.records.iter().any(|stored| stored.record.timestamp_ms >= horizon_ms);
+        (!reaches).then_some(buffer.fetch_from)
+    }
+
+    /// The next record at hand, for a runner that orders several tasks.
+    pub fn head(&self) -> Option<Head> {
         let source = self.next_source()?;
-        Some((self.buffers[source].records.front()?.record.timestamp_ms, source))
+        let time_ms = self.buffers[source].records.front()?.record.timestamp_ms;
+        let is_control = self.sources[source].role == Role::Control;
+        Some(Head { time_ms: (!is_control).then_some(time_ms), source })
     }
 
     fn next_source(&self) -> Option<usize> {

@@ -20,3 +20,4 @@ pub mod task;
 pub mod tide;
 pub mod timers;
 pub mod worker;
+pub mod sync;

@@ -177,9 +177,12 @@ impl Recovery {
             );
         };
         let at = TopicPartition::new(driving.topic.clone(), self.number);
-        self.committed = match log.committed(&self.spec.group(), &at)? {
-            None => 0,
-            Some(committed) => committed.metadata.parse().map_err(|_| RecoveryError::ForeignCommit {
+        self.committed = match log.committed(&self.spec.group(), &at) {
+            Ok(None) => 0,
+            // A zombie's transaction is still open: wait until it is settled.
+            Err(LogError::Unstable { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+            Ok(Some(committed)) => committed.metadata.parse().map_err(|_| RecoveryError::ForeignCommit {
                 stage: self.spec.name.to_string(),
                 task: self.number,
                 group: self.spec.group(),

@@ -16,7 +16,7 @@ use crate::cut::{Changelog, CutError, CutHead, shapes, write_cut};
 use crate::dataflow::{Epoch, Graph};
 use crate::frame::{AT_RECORD, Frame, Item, Step, TimerCause};
 use crate::identity::RECEIVED_HEADER;
-use crate::intake::{Batch, Intake, Source, Span, Taken};
+use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeFault;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest, short_digest};
@@ -129,7 +129,8 @@ struct Open {
     output_digest: blake3::Hasher,
     time_advance_ms: Option<i64>,
     synchronised: bool,
-    last: Option<(i64, usize)>,
+    /// Time, unless it was a control record, and source of the last record taken.
+    last: Option<(Option<i64>, usize)>,
 }
 
 persist! {
@@ -262,6 +263,10 @@ impl Task {
     pub fn is_open(&self) -> bool {
         self.open.counts.iter().any(|count| *count > 0) || self.open.time_advance_ms.is_some()
     }
+    /// What the open epoch gave out so far.
+    pub fn outputs(&self) -> &[Output] {
+        &self.open.outputs
+    }
     /// Whether the open epoch holds time alone, no record.
     pub fn is_silent_epoch(&self) -> bool {
         self.open.time_advance_ms.is_some() && self.open.counts.iter().all(|count| *count == 0)
@@ -363,7 +368,10 @@ impl Task {
             }));
             run.steps.push(self.step(stamp));
         }
-        self.open.last = batch.taken.last().map(|taken| (taken.stored.record.timestamp_ms, taken.source));
+        self.open.last = batch.taken.last().map(|taken| {
+            let is_control = self.intake.sources()[taken.source].role == Role::Control;
+            ((!is_control).then_some(taken.stored.record.timestamp_ms), taken.source)
+        });
         self.run(run, &batch.taken, skips)
     }
 
@@ -385,12 +393,18 @@ impl Task {
         done
     }
 
-    /// Whether a record at this time and source may join the open epoch: a re-run merges the epoch's records by
-    /// time, so what would be merged otherwise than it was taken begins a new one.
-    pub fn may_join(&self, time_ms: i64, source: usize) -> bool {
-        let control = self.intake.sources()[source].role == Role::Control;
+    /// Whether the next record may join the open epoch: a re-run merges the epoch's records by time, so what would be
+    /// merged otherwise than it was taken begins a new one.
+    pub fn may_join(&self, head: Head) -> bool {
         self.open.time_advance_ms.is_none()
-            && self.open.last.is_none_or(|last| !control && last <= (time_ms, source))
+            && match (self.open.last, head.time_ms) {
+                (None, _) => true,
+                // After control records, which a re-run takes first as well, anything may follow.
+                (Some((None, source)), None) => source <= head.source,
+                (Some((None, _)), Some(_)) => true,
+                (Some((Some(_), _)), None) => false,
+                (Some((Some(last_ms), source)), Some(time_ms)) => (last_ms, source) <= (time_ms, head.source),
+            }
     }
 
     /// Ends the epoch: numbers it, describes it, and flushes state if asked.

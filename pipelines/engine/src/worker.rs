@@ -62,10 +62,19 @@ pub enum WorkerError {
     Fenced(String),
     /// The log failed.
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(LogError),
     /// The log does not know a schema that this build writes.
     #[error(transparent)]
     NotRegistered(#[from] NotRegistered),
+}
+
+impl From<LogError> for WorkerError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Fenced(why) => Self::Fenced(why),
+            error => Self::Log(error),
+        }
+    }
 }
 
 enum Slot {

@@ -1,0 +1,361 @@
+//! Synchronised running: all stages under one virtual time, which is also the stamp.
+//!
+//! Time goes on in rounds up to a horizon. Within a round the stages run in the order of their data flow; tasks of a
+//! stage that is in no cycle know nothing of each other and may run in parallel, while the stages of a cycle run as
+//! one serial part, where the least (time, stage, task) goes next. What comes out is put in the order (time, stage,
+//! task, sequence) before it is written, so the result is a function of inputs and pipeline alone: not of the number
+//! of threads, nor of where the horizons lie.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+use tidewire_schemas::{EpochKind, EventTime, NotRegistered, SchemaBook};
+
+use crate::intake::Source;
+use crate::log::{Fetched, Log, LogError, StoredRecord, TopicPartition};
+use crate::outputs::Output;
+use crate::plan::{Caps, StageSpec};
+use crate::task::{Closed, Closing, Skips, Stamp, Task, TaskError};
+
+/// Why a synchronised run stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SyncError {
+    /// A task could not be made.
+    #[error("stage {stage}: {error}")]
+    Settings {
+        /// The stage.
+        stage: SmolStr,
+        /// What is wrong.
+        error: String,
+    },
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// An operator failed.
+    #[error("stage {stage}: {error}")]
+    Task {
+        /// The stage.
+        stage: SmolStr,
+        /// What failed.
+        error: TaskError,
+    },
+    /// A schema is missing.
+    #[error(transparent)]
+    NotRegistered(#[from] NotRegistered),
+}
+
+/// Groups the stages: each group reads only what earlier groups and the outside write; a group of more than one
+/// stage, or of one that feeds itself, is a cycle.
+pub fn components(stages: &[Arc<StageSpec>]) -> Vec<Vec<usize>> {
+    let feeds = |from: usize, to: usize| {
+        stages[from].outputs.iter().any(|out| stages[to].inputs.iter().any(|input| input.topic == out.topic))
+    };
+    let count = stages.len();
+    let mut reaches: Vec<Vec<bool>> =
+        (0..count).map(|from| (0..count).map(|to| feeds(from, to)).collect()).collect();
+    for via in 0..count {
+        for from in 0..count {
+            for to in 0..count {
+                reaches[from][to] |= reaches[from][via] && reaches[via][to];
+            }
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut placed = vec![false; count];
+    while let Some(next) = (0..count).find(|stage| {
+        let ready = |other: usize| placed[other] || !reaches[other][*stage] || reaches[*stage][other];
+        !placed[*stage] && (0..count).all(ready)
+    }) {
+        let group: Vec<usize> =
+            (0..count).filter(|other| *other == next || (reaches[next][*other] && reaches[*other][next])).collect();
+        group.iter().for_each(|stage| placed[*stage] = true);
+        groups.push(group);
+    }
+    groups
+}
+
+/// Whether a group of stages is a cycle.
+pub fn is_cycle(stages: &[Arc<StageSpec>], group: &[usize]) -> bool {
+    group.len() > 1
+        || group.iter().any(|stage| {
+            let spec = &stages[*stage];
+            spec.outputs.iter().any(|out| spec.inputs.iter().any(|input| input.topic == out.topic))
+        })
+}
+
+/// What a task's round gave: outputs that go on, and the epochs that describe it.
+#[derive(Debug, Default)]
+pub struct RoundPart {
+    /// Place of the stage in the pipeline.
+    pub stage: usize,
+    /// The task.
+    pub task: u32,
+    /// Outputs in the order they were made.
+    pub outputs: Vec<Output>,
+    /// Closed epochs, without their outputs.
+    pub closed: Vec<Closed>,
+    /// Input records taken.
+    pub records: u64,
+}
+
+/// A task under virtual time.
+pub struct SyncTask {
+    stage: usize,
+    task: Task,
+    part: RoundPart,
+    /// Outputs of the open epoch that were handed on.
+    handed_on: usize,
+    caps: Caps,
+}
+
+impl SyncTask {
+    /// A task of `stage`, the place of its specification in the pipeline, before anything came.
+    pub fn new(stage: usize, spec: &Arc<StageSpec>, number: u32, book: &Arc<SchemaBook>) -> Result<Self, SyncError> {
+        let mut task = Task::new(Arc::clone(spec), number, Arc::clone(book))
+            .map_err(|error| SyncError::Settings { stage: spec.name.clone(), error })?;
+        for source in 0..task.intake().sources().len() {
+            if !task.intake().sources()[source].external {
+                // What stages write is handed over within the round that makes it: there is never more to wait for.
+                task.intake_mut().offer(source, Fetched { at_end: true, ..Fetched::default() });
+            }
+        }
+        let caps = spec.caps;
+        let part = RoundPart { stage, task: number, ..RoundPart::default() };
+        Ok(Self { stage, task, part, handed_on: 0, caps })
+    }
+
+    /// The partitions it reads.
+    pub fn sources(&self) -> &[Source] {
+        self.task.intake().sources()
+    }
+
+    /// Place of its stage in the pipeline.
+    pub fn stage(&self) -> usize {
+        self.stage
+    }
+
+    /// The task below.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Adds records of a partition that another stage wrote.
+    pub fn offer(&mut self, source: usize, records: Vec<StoredRecord>) {
+        let Some(last) = records.last() else { return };
+        let next_offset = last.offset + 1;
+        self.task.intake_mut().offer(source, Fetched { records, next_offset, at_end: true });
+    }
+
+    /// Reads ahead from the log until each external source has a record at or after the horizon, or ends.
+    pub fn read_to(&mut self, log: &dyn Log, horizon_ms: i64) -> Result<(), LogError> {
+        for source in 0..self.sources().len() {
+            if !self.sources()[source].external {
+                continue;
+            }
+            let at = self.sources()[source].at.clone();
+            // One read at least: a source never read is not known to be at its end.
+            while let Some(from) = self.task.intake().short_of(source, horizon_ms) {
+                let fetched = log.fetch(&at, from, self.caps.prefetch_bytes)?;
+                let at_end = fetched.at_end;
+                self.task.intake_mut().offer(source, fetched);
+                if at_end {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Time of the next record at hand; control records, which have no time of their own, are left out.
+    pub fn head_ms(&self) -> Option<i64> {
+        self.task.intake().head()?.time_ms
+    }
+
+    /// Takes everything before the horizon: for a stage that is in no cycle.
+    pub fn run_to(&mut self, horizon_ms: i64) -> Result<(), SyncError> {
+        loop {
+            let batch = self.task.intake_mut().take_before(&self.caps, horizon_ms);
+            if batch.taken.is_empty() {
+                break;
+            }
+            self.part.records += batch.taken.len() as u64;
+            let done = self.task.process(batch, Stamp::Virtual, &Skips::default());
+            self.check(done)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time go on where nothing comes any more: timers up to the horizon, less the inputs' patience, fire.
+    pub fn wait_to(&mut self, horizon_ms: i64) -> Result<(), SyncError> {
+        if !self.task.intake().is_silent() {
+            return Ok(());
+        }
+        let to = EventTime::from_ms(horizon_ms.saturating_sub(self.task.tide().patience_ms()));
+        if self.task.next_timer().is_some_and(|due| due <= to) {
+            let done = self.task.advance(to, Stamp::Virtual, &Skips::default());
+            self.check(done)?;
+            self.close(false)?;
+        }
+        Ok(())
+    }
+
+    /// Time of what it would do next before the horizon, and whether that is a timer. A record goes before a
+    /// timer of its time, as in every epoch.
+    fn next_event(&self, horizon_ms: i64) -> Option<(EventTime, bool)> {
+        let horizon = EventTime::from_ms(horizon_ms);
+        let first = EventTime::from_micros(i64::MIN);
+        let head = self.task.intake().head();
+        let record = head.map(|head| (head.time_ms.map_or(first, EventTime::from_ms), false));
+        let timer = if self.task.spec().has_watermark() { None } else { self.task.next_timer() };
+        let timer = timer.map(|at| (at.max(self.task.tide().passed().unwrap_or(at)), true));
+        [record, timer].into_iter().flatten().filter(|(at, _)| *at < horizon).min()
+    }
+
+    /// Does its next event; what comes out is handed on by the caller.
+    fn do_event(&mut self, at: EventTime, is_timer: bool) -> Result<Vec<Output>, SyncError> {
+        if is_timer {
+            if self.task.is_open() && !self.task.is_silent_epoch() {
+                self.close(false)?;
+            }
+            let done = self.task.advance(at, Stamp::Virtual, &Skips::default());
+            self.check(done)?;
+        } else {
+            let Some(head) = self.task.intake().head() else { return Ok(Vec::new()) };
+            if self.task.is_open() && !self.task.may_join(head) {
+                self.close(false)?;
+            }
+            let one = Caps { max_records: 1, ..self.caps };
+            let batch = self.task.intake_mut().take(&one);
+            self.part.records += batch.taken.len() as u64;
+            let done = self.task.process(batch, Stamp::Virtual, &Skips::default());
+            self.check(done)?;
+        }
+        let fresh = self.task.outputs()[self.handed_on..].to_vec();
+        self.handed_on = self.task.outputs().len();
+        Ok(fresh)
+    }
+
+    /// Ends the round: closes the open epoch, with a flush if one is due by virtual time or asked for.
+    pub fn end_round(&mut self, last: bool) -> Result<RoundPart, SyncError> {
+        let now_ms = self.task.tide().stream_time().map_or(0, EventTime::as_ms);
+        let flush = last || self.task.flush_due(now_ms);
+        if self.task.is_open() || last {
+            self.close(flush)?;
+        }
+        let fresh = RoundPart { stage: self.stage, task: self.task.number(), ..RoundPart::default() };
+        Ok(std::mem::replace(&mut self.part, fresh))
+    }
+
+    fn close(&mut self, flush: bool) -> Result<(), SyncError> {
+        let kind = match (self.task.is_silent_epoch(), self.task.is_open()) {
+            (true, _) => EpochKind::Time,
+            (false, true) => EpochKind::Records,
+            (false, false) => EpochKind::Release,
+        };
+        let closing = Closing { kind, flush, writer: "synchronised".into(), epochs_from: 0 };
+        let mut closed = self.task.close(closing)?;
+        self.handed_on = 0;
+        self.part.outputs.append(&mut closed.outputs);
+        self.part.closed.push(closed);
+        Ok(())
+    }
+
+    fn check(&self, done: Result<(), TaskError>) -> Result<(), SyncError> {
+        done.map_err(|error| SyncError::Task { stage: self.task.spec().name.clone(), error })
+    }
+}
+
+/// Where the next record of each partition goes: a run that is the only writer knows the offsets beforehand.
+#[derive(Debug, Default)]
+pub struct Offsets {
+    next: BTreeMap<TopicPartition, u64>,
+}
+
+impl Offsets {
+    /// The offset of the next record of `at`, and one further for the one after it.
+    pub fn assign(&mut self, log: &dyn Log, at: &TopicPartition) -> Result<u64, LogError> {
+        if let Some(next) = self.next.get_mut(at) {
+            *next += 1;
+            return Ok(*next - 1);
+        }
+        let end = log.bounds(at)?.high_watermark;
+        self.next.insert(at.clone(), end + 1);
+        Ok(end)
+    }
+
+    /// Partitions written, with the offset after the last record.
+    pub fn ends(&self) -> impl Iterator<Item = (&TopicPartition, u64)> {
+        self.next.iter().map(|(at, next)| (at, *next))
+    }
+}
+
+/// An output with the place it takes in the log.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The record with its offset.
+    pub stored: StoredRecord,
+}
+
+/// The stages of a cycle, run as one.
+pub struct Serial {
+    tasks: Vec<SyncTask>,
+}
+
+impl Serial {
+    /// All tasks of the stages `group`.
+    pub fn new(stages: &[Arc<StageSpec>], group: &[usize], book: &Arc<SchemaBook>) -> Result<Self, SyncError> {
+        let mut tasks = Vec::new();
+        for stage in group {
+            for number in 0..stages[*stage].tasks() {
+                tasks.push(SyncTask::new(*stage, &stages[*stage], number, book)?);
+            }
+        }
+        Ok(Self { tasks })
+    }
+
+    /// The tasks.
+    pub fn tasks_mut(&mut self) -> &mut [SyncTask] {
+        &mut self.tasks
+    }
+
+    /// Runs everything before the horizon, in the order (time, records before timers, stage, task). What a task
+    /// gives out is at hand for the others at once; all of it is returned in the order it was made.
+    pub fn run_to(
+        &mut self,
+        log: &dyn Log,
+        offsets: &mut Offsets,
+        horizon_ms: i64,
+    ) -> Result<Vec<Placed>, SyncError> {
+        let mut made = Vec::new();
+        loop {
+            let next = self.tasks.iter().enumerate().filter_map(|(place, task)| {
+                let (at, is_timer) = task.next_event(horizon_ms)?;
+                Some((at, is_timer, place))
+            });
+            let Some((at, is_timer, place)) = next.min() else { return Ok(made) };
+            for output in self.tasks[place].do_event(at, is_timer)? {
+                let placed = place_output(log, offsets, output)?;
+                deliver(&mut self.tasks, &placed);
+                made.push(placed);
+            }
+        }
+    }
+}
+
+/// Gives an output its offset.
+pub fn place_output(log: &dyn Log, offsets: &mut Offsets, output: Output) -> Result<Placed, LogError> {
+    let offset = offsets.assign(log, &output.at)?;
+    Ok(Placed { at: output.at, stored: StoredRecord { offset, record: output.record } })
+}
+
+/// Hands a record to every task that reads its partition.
+pub fn deliver(tasks: &mut [SyncTask], placed: &Placed) {
+    for task in tasks {
+        if let Some(source) = task.sources().iter().position(|source| source.at == placed.at) {
+            task.offer(source, vec![placed.stored.clone()]);
+        }
+    }
+}
