@@ -4,7 +4,13 @@
 //! Prints medians of nanoseconds a record, and ratios to the hand-written code; read the ratios. Fails when the
 //! compiled codec takes more than 1.5 times as long.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a bench")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_wrap, reason = "a bench")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a bench measures time and prints it"
+)]
 
 use smol_str::SmolStr;
 use std::hint::black_box;
@@ -143,8 +149,8 @@ mod by_hand {
             quantity: Quantity::from_units(units(slice(&mut at)?)?).ok()?,
             aggressor: *Aggressor::ALL.get(usize::try_from(long(&mut at)?).ok()?)?,
             market: match at.split_first()? {
-                (0, rest) if rest.is_empty() => false,
-                (1, rest) if rest.is_empty() => true,
+                (0, []) => false,
+                (1, []) => true,
                 _ => return None,
             },
         };

@@ -1,6 +1,12 @@
 //! Decimals: exact text, half-even rounding, and overflow that is an error.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 mod common;
 

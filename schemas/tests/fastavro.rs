@@ -2,7 +2,13 @@
 //!
 //! fastavro is Avro in Python, written by other people from the same specification.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "runs Python on a file of its own")]
 
 mod common;

@@ -4,7 +4,13 @@
 //! A change of a schema changes them. Until the first release they may be made anew:
 //! `GOLDEN=write cargo test -p tidewire-schemas --test golden`. From then on a new field only adds to them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 #![allow(clippy::disallowed_methods, reason = "reads and writes the golden files")]
 
 mod common;

@@ -2,7 +2,13 @@
 //!
 //! The mutations come from a fixed seed; `fuzz/` looks further with a fuzzer.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 #![allow(clippy::disallowed_macros, reason = "a failing run shows how far it came")]
 
 mod common;

@@ -1,6 +1,12 @@
 //! What the types offer beside their codec, and the list of topics.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 use std::collections::BTreeSet;
 use tidewire_schemas::wire::Cursor;

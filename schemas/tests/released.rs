@@ -4,7 +4,13 @@
 //! `released/<version>/` keeps a release: `<Record>.avsc` and, as `<Record>.hex`, its golden bytes. It is made once by
 //! `RELEASE=<version> cargo test -p tidewire-schemas --test released` and never changed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 #![allow(clippy::disallowed_methods, reason = "reads and writes the released schemas")]
 
 mod common;

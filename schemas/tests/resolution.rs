@@ -1,6 +1,12 @@
 //! Records of other versions of a schema: what they are read as, and what is refused with which reason.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 mod common;
 

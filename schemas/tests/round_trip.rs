@@ -1,6 +1,12 @@
 //! Whatever fits a schema is read and written without a change, and shown alike by two readers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 mod common;
 

@@ -1,6 +1,12 @@
 //! Times and their text.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 use proptest::prelude::*;
 use tidewire_schemas::{EventTime, ReceivedTime};
