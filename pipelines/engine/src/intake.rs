@@ -211,6 +211,12 @@ impl Intake {
         Some(Head { time_ms: (!is_control).then_some(time_ms), source })
     }
 
+    /// The least time at hand, control records left out.
+    pub fn first_time_ms(&self) -> Option<i64> {
+        let data = self.sources.iter().zip(&self.buffers).filter(|(source, _)| source.role != Role::Control);
+        data.filter_map(|(_, buffer)| Some(buffer.records.front()?.record.timestamp_ms)).min()
+    }
+
     fn next_source(&self) -> Option<usize> {
         let mut least: Option<(i64, usize)> = None;
         let mut waits = false;

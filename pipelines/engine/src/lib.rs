@@ -21,3 +21,4 @@ pub mod tide;
 pub mod timers;
 pub mod worker;
 pub mod sync;
+pub mod verify;

@@ -39,6 +39,8 @@ pub struct Output {
     pub at: TopicPartition,
     /// The record, with its headers.
     pub record: NewRecord,
+    /// The operator that made it, by its place; absent for what the engine itself writes.
+    pub node: Option<usize>,
 }
 
 /// Everything that decides what an epoch sends.
@@ -279,7 +281,12 @@ impl Drafts<'_> {
             (SmolStr::new_static(ID_HEADER), Bytes::copy_from_slice(id.as_bytes())),
             (SmolStr::new_static(CAUSE_HEADER), draft.cause),
         ];
+        let node = match draft.body {
+            Body::Emitted { node, .. } => Some(node),
+            Body::Made(_) => None,
+        };
         Ok(Output {
+            node,
             at: TopicPartition { topic: draft.topic, partition: draft.partition },
             record: NewRecord {
                 timestamp_ms: draft.time.as_ms(),

@@ -167,9 +167,9 @@ impl SyncTask {
         Ok(())
     }
 
-    /// Time of the next record at hand; control records, which have no time of their own, are left out.
-    pub fn head_ms(&self) -> Option<i64> {
-        self.task.intake().head()?.time_ms
+    /// The least time at hand; control records, which have no time of their own, are left out.
+    pub fn first_time_ms(&self) -> Option<i64> {
+        self.task.intake().first_time_ms()
     }
 
     /// Takes everything before the horizon: for a stage that is in no cycle.

@@ -184,6 +184,7 @@ impl Task {
             open: Open::default(),
         };
         task.open = task.fresh();
+        task.engine.positions = task.intake.positions();
         Ok(task)
     }
 

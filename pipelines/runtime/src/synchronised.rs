@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
             let Part::Serial(serial) = part else { continue };
             for task in serial.tasks_mut() {
                 task.read_to(&**self.log, i64::MIN)?;
-                add(task.head_ms());
+                add(task.first_time_ms());
             }
         }
         Ok(least)
@@ -449,7 +449,7 @@ fn place(
     at: TopicPartition,
     record: NewRecord,
 ) -> Result<Placed, LogError> {
-    place_output(log, offsets, tidewire_engine::outputs::Output { at, record })
+    place_output(log, offsets, tidewire_engine::outputs::Output { at, record, node: None })
 }
 
 /// The committed position of the driving input, with the epoch beside it, as in a live run.
@@ -509,7 +509,7 @@ fn obey(log: &dyn Log, tasks: &mut [SyncTask], order: &Order) -> Result<Answer, 
             let mut least: Option<i64> = None;
             for task in tasks {
                 task.read_to(log, i64::MIN)?;
-                least = [least, task.head_ms()].into_iter().flatten().min();
+                least = [least, task.first_time_ms()].into_iter().flatten().min();
             }
             Ok(Answer::Head(least))
         }
