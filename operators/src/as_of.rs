@@ -133,6 +133,7 @@ impl Operator for AsOf {
             accepts: vec![Kind::FeatureValue],
             emits: vec![Kind::FeatureVector],
             features_in: self.required.clone(),
+            features_out: self.max_age_ms.keys().cloned().collect(),
             ..Interface::default()
         }
     }
