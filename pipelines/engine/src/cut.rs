@@ -56,6 +56,7 @@ pub struct Changelog {
 
 const STATE: u8 = b's';
 const TIMER: u8 = b't';
+const TOUCH: u8 = b'u';
 const MARKER: &[u8] = b"m";
 
 impl Changelog {
@@ -113,6 +114,7 @@ impl Changelog {
             let mut node = graph.nodes()[place].borrow_mut();
             let done = match (entry.tag, &entry.key) {
                 (TIMER, Some(key)) => node.restore_timer(key, entry.sub, hash),
+                (TOUCH, _) => node.restore_touch(entry.sub, value, hash),
                 (_, key) => node.restore(graph.names(), key.as_ref(), entry.sub, value, hash),
             };
             done.map_err(|error| malformed(&error.to_string()))?;
@@ -182,8 +184,9 @@ pub fn write_cut(
     for (spec, node) in specs.iter().zip(graph.nodes()) {
         let mut timers = EntrySink { tag: TIMER, node: &spec.id, stamp_ms, sum: 0, records: Vec::new() };
         let mut state = EntrySink { tag: STATE, node: &spec.id, stamp_ms, sum: 0, records: Vec::new() };
-        node.borrow_mut().flush(&names, &mut timers, &mut state);
-        for sink in [timers, state] {
+        let mut touches = EntrySink { tag: TOUCH, node: &spec.id, stamp_ms, sum: 0, records: Vec::new() };
+        node.borrow_mut().flush(&names, [&mut timers, &mut state, &mut touches]);
+        for sink in [timers, state, touches] {
             *sum = sum.wrapping_add(sink.sum);
             records.extend(sink.records);
         }

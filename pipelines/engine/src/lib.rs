@@ -22,3 +22,4 @@ pub mod timers;
 pub mod worker;
 pub mod sync;
 pub mod verify;
+pub mod expiry;

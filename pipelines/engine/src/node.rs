@@ -13,6 +13,7 @@ use tidewire_contract::{
 };
 use tidewire_schemas::EventTime;
 
+use crate::expiry::Expiry;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
 use crate::timers::TimerQueue;
 
@@ -60,6 +61,7 @@ pub struct Node {
     operator: Box<dyn AnyOperator>,
     interface: Interface,
     timers: TimerQueue,
+    expiry: Option<Expiry>,
     effects: Effects,
 }
 
@@ -67,7 +69,8 @@ impl Node {
     /// A node without any state yet.
     pub fn new(id: SmolStr, operator: Box<dyn AnyOperator>) -> Self {
         let interface = operator.interface();
-        Self { id, operator, interface, timers: TimerQueue::default(), effects: Effects::default() }
+        let expiry = interface.time_to_live_ms.map(Expiry::new);
+        Self { id, operator, interface, timers: TimerQueue::default(), expiry, effects: Effects::default() }
     }
 
     /// The operator's id in its stage.
@@ -91,10 +94,14 @@ impl Node {
         (keys, entries, self.timers.len())
     }
 
-    /// Hands over what changed: timers first, then state.
-    pub fn flush(&mut self, names: &Interner, timers: &mut dyn NodeSink, state: &mut dyn NodeSink) {
+    /// Hands over what changed: timers, state, and when keys were touched where they have a time to live.
+    pub fn flush(&mut self, names: &Interner, sinks: [&mut dyn NodeSink; 3]) {
+        let [timers, state, touches] = sinks;
         self.timers.flush(timers);
         self.operator.flush(names, state);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.flush(touches);
+        }
     }
 
     /// Takes back an entry of the state.
@@ -115,6 +122,11 @@ impl Node {
         self.timers.restore(key, sub, hash)
     }
 
+    /// Takes back when a key was touched. Without a time to live any more, it is forgotten.
+    pub fn restore_touch(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
+        self.expiry.as_mut().map_or(Ok(()), |expiry| expiry.restore(sub, value, hash))
+    }
+
     /// Takes all records of the epoch, edge by edge as given, and fires the timers that fall due among them.
     ///
     /// The order is (position, tick, edge, ordinal): at a position, records that the log record caused, then
@@ -128,8 +140,9 @@ impl Node {
         let mut here = (0_u32, AT_RECORD);
         loop {
             let head = next_head(edges, &next);
-            let timer = self.timers.first().and_then(|timer| {
-                let due = (epoch.frame.position_of(timer.at)?, timer.at.as_micros());
+            let (next_at, expires) = self.next_due();
+            let timer = next_at.and_then(|at| {
+                let due = (epoch.frame.position_of(at)?, at.as_micros());
                 Some(due.max((here.0, if due.0 <= here.0 { due.1.max(here.1) } else { due.1 })))
             });
             match (head, timer) {
@@ -141,6 +154,10 @@ impl Node {
                     next[edge] += 1;
                     self.take(epoch, edge, item, row, &mut out)?;
                 }
+                (_, Some(due)) if expires => {
+                    here = due;
+                    self.expire(epoch);
+                }
                 (_, Some(due)) => {
                     here = due;
                     if let Some(timer) = self.timers.pop() {
@@ -149,6 +166,26 @@ impl Node {
                 }
                 (Some(_), None) => return Ok(out),
             }
+        }
+    }
+
+    /// The time of the next timer, or of the next key to be dropped if that is earlier.
+    fn next_due(&self) -> (Option<EventTime>, bool) {
+        let timer = self.next_timer();
+        let expiry = self.expiry.as_ref().and_then(Expiry::next);
+        let expires = expiry.is_some_and(|expiry| timer.is_none_or(|timer| expiry < timer));
+        (if expires { expiry } else { timer }, expires)
+    }
+
+    /// Drops the state of the key that was not touched for longest. A key that waits for a timer is kept.
+    fn expire(&mut self, epoch: &EpochCx<'_>) {
+        let Some(expiry) = &mut self.expiry else { return };
+        let Some(at) = expiry.next() else { return };
+        let Some(key) = expiry.pop() else { return };
+        if self.timers.holds(&key) {
+            expiry.touch(&key, at);
+        } else if let Some(id) = epoch.names.borrow().get(&key) {
+            self.operator.drop_key(id);
         }
     }
 
@@ -168,6 +205,9 @@ impl Node {
         let moment = epoch.frame.moment(item.position, item.tick);
         let origin = if item.timer.is_some() { None } else { epoch.origins[item.position as usize].as_ref() };
         let key = epoch.names.borrow().name(item.key).clone();
+        if let (false, Some(expiry)) = (item.broadcast, &mut self.expiry) {
+            expiry.touch(&key, moment.stream_time);
+        }
         let input = Input { record: &item.record, key: &key, time: item.time, edge, origin, prepared };
         let (operator, effects) = (&mut self.operator, &mut self.effects);
         let done = guarded(|| {

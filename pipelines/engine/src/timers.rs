@@ -13,6 +13,8 @@ pub struct TimerQueue {
     fresh: BTreeSet<Timer>,
     /// Gone since the last flush, with their hashes.
     gone: BTreeMap<Timer, u64>,
+    /// How many timers each key waits for.
+    waiting: BTreeMap<Key, u32>,
 }
 
 impl TimerQueue {
@@ -25,7 +27,13 @@ impl TimerQueue {
         if hash == 0 {
             self.fresh.insert(timer.clone());
         }
+        *self.waiting.entry(timer.key.clone()).or_insert(0) += 1;
         self.due.insert(timer, hash);
+    }
+
+    /// Whether a key waits for any timer.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.waiting.contains_key(key)
     }
 
     /// Takes a timer back.
@@ -66,11 +74,18 @@ impl TimerQueue {
     /// Takes back an entry of the changelog.
     pub fn restore(&mut self, key: &Key, mut place: &[u8], hash: u64) -> Result<(), PersistError> {
         let (at, tag) = <(_, u32)>::load(&mut place)?;
+        *self.waiting.entry(key.clone()).or_insert(0) += 1;
         self.due.insert(Timer { at, key: key.clone(), tag }, hash);
         Ok(())
     }
 
     fn forget(&mut self, timer: Timer, hash: u64) {
+        if let Some(count) = self.waiting.get_mut(&timer.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&timer.key);
+            }
+        }
         if hash == 0 {
             self.fresh.remove(&timer);
         } else {

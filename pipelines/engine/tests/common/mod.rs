@@ -264,3 +264,37 @@ pub fn stage(partitions: u32, change: impl FnOnce(&mut StageSpec)) -> StageSpec 
         .with(change)
         .build()
 }
+
+/// Counts trades a key, and forgets keys after a second.
+pub struct Forgetful;
+
+/// The registry line of [`Forgetful`].
+pub const FORGETFUL: OperatorType = OperatorType::of::<Forgetful>();
+
+impl Configured for Forgetful {
+    const NAME: &'static str = "forgetful";
+    const ABOUT: &'static str = "Counts, and forgets.";
+    type Settings = CounterSettings;
+    fn new(_: Self::Settings) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Operator for Forgetful {
+    type State = Whole<u64>;
+    type Shared = ();
+    fn interface(&self) -> Interface {
+        Interface {
+            accepts: vec![Kind::Trade],
+            emits: vec![Kind::FeatureValue],
+            time_to_live_ms: Some(1_000),
+            ..Interface::default()
+        }
+    }
+    fn on_record(&self, cx: &mut Cx<'_>, input: &Input<'_>, state: &mut Whole<u64>, (): &()) -> Result<(), Fault> {
+        **state += 1;
+        let count = **state;
+        cx.emit(feature("count", input.key, input.time, count as f64));
+        Ok(())
+    }
+}
