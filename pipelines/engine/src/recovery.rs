@@ -133,6 +133,7 @@ enum Phase {
 /// A task on its way back.
 pub struct Recovery {
     spec: Arc<StageSpec>,
+    group: String,
     number: u32,
     book: Arc<SchemaBook>,
     options: RecoveryOptions,
@@ -144,7 +145,14 @@ pub struct Recovery {
 impl Recovery {
     /// Begins: nothing is read yet.
     pub fn new(spec: Arc<StageSpec>, number: u32, book: Arc<SchemaBook>, options: RecoveryOptions) -> Self {
-        Self { spec, number, book, options, committed: 0, phase: None, report: RecoveryReport::default() }
+        let group = spec.group();
+        Self { spec, group, number, book, options, committed: 0, phase: None, report: RecoveryReport::default() }
+    }
+
+    /// Goes by what another group than the stage's own has committed.
+    pub fn of_group(mut self, group: &str) -> Self {
+        group.clone_into(&mut self.group);
+        self
     }
 
     /// What was done so far.
@@ -177,7 +185,7 @@ impl Recovery {
             );
         };
         let at = TopicPartition::new(driving.topic.clone(), self.number);
-        self.committed = match log.committed(&self.spec.group(), &at) {
+        self.committed = match log.committed(&self.group, &at) {
             Ok(None) => 0,
             // A zombie's transaction is still open: wait until it is settled.
             Err(LogError::Unstable { .. }) => return Ok(None),
@@ -185,7 +193,7 @@ impl Recovery {
             Ok(Some(committed)) => committed.metadata.parse().map_err(|_| RecoveryError::ForeignCommit {
                 stage: self.spec.name.to_string(),
                 task: self.number,
-                group: self.spec.group(),
+                group: self.group.clone(),
                 metadata: committed.metadata.clone(),
             })?,
         };

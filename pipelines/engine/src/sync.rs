@@ -12,10 +12,11 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochKind, EventTime, NotRegistered, SchemaBook};
 
-use crate::intake::Source;
+use crate::intake::{Batch, Source};
 use crate::log::{Fetched, Log, LogError, StoredRecord, TopicPartition};
 use crate::outputs::Output;
-use crate::plan::{Caps, StageSpec};
+use crate::plan::{Caps, OnError, StageSpec};
+use crate::recovery::{Recovery, RecoveryError, RecoveryOptions};
 use crate::task::{Closed, Closing, Skips, Stamp, Task, TaskError};
 
 /// Why a synchronised run stopped.
@@ -39,6 +40,14 @@ pub enum SyncError {
         stage: SmolStr,
         /// What failed.
         error: TaskError,
+    },
+    /// A task could not be brought back to its last commit after an operator failed.
+    #[error("stage {stage}: {error}")]
+    Recovery {
+        /// The stage.
+        stage: SmolStr,
+        /// Why.
+        error: Box<RecoveryError>,
     },
     /// A schema is missing.
     #[error(transparent)]
@@ -97,6 +106,15 @@ pub struct RoundPart {
     pub closed: Vec<Closed>,
     /// Input records taken.
     pub records: u64,
+    /// Records and timers that operators failed at; they are dead-lettered.
+    pub faults: u64,
+}
+
+/// What was done since the last commit, so that it can be done again without a record that an operator failed at.
+enum Deed {
+    Batch(Batch),
+    Advance(EventTime),
+    Close { flush: bool },
 }
 
 /// A task under virtual time.
@@ -107,11 +125,22 @@ pub struct SyncTask {
     /// Outputs of the open epoch that were handed on.
     handed_on: usize,
     caps: Caps,
+    group: SmolStr,
+    book: Arc<SchemaBook>,
+    deeds: Vec<Deed>,
+    skips: Skips,
 }
 
 impl SyncTask {
-    /// A task of `stage`, the place of its specification in the pipeline, before anything came.
-    pub fn new(stage: usize, spec: &Arc<StageSpec>, number: u32, book: &Arc<SchemaBook>) -> Result<Self, SyncError> {
+    /// A task of `stage`, the place of its specification in the pipeline, before anything came. `group` is the one
+    /// that the run commits under.
+    pub fn new(
+        stage: usize,
+        spec: &Arc<StageSpec>,
+        number: u32,
+        book: &Arc<SchemaBook>,
+        group: &str,
+    ) -> Result<Self, SyncError> {
         let mut task = Task::new(Arc::clone(spec), number, Arc::clone(book))
             .map_err(|error| SyncError::Settings { stage: spec.name.clone(), error })?;
         for source in 0..task.intake().sources().len() {
@@ -122,7 +151,9 @@ impl SyncTask {
         }
         let caps = spec.caps;
         let part = RoundPart { stage, task: number, ..RoundPart::default() };
-        Ok(Self { stage, task, part, handed_on: 0, caps })
+        let (group, book) = (group.into(), Arc::clone(book));
+        let (deeds, skips) = (Vec::new(), Skips::default());
+        Ok(Self { stage, task, part, handed_on: 0, caps, group, book, deeds, skips })
     }
 
     /// The partitions it reads.
@@ -173,28 +204,26 @@ impl SyncTask {
     }
 
     /// Takes everything before the horizon: for a stage that is in no cycle.
-    pub fn run_to(&mut self, horizon_ms: i64) -> Result<(), SyncError> {
+    pub fn run_to(&mut self, log: &dyn Log, horizon_ms: i64) -> Result<(), SyncError> {
         loop {
             let batch = self.task.intake_mut().take_before(&self.caps, horizon_ms);
             if batch.taken.is_empty() {
                 break;
             }
             self.part.records += batch.taken.len() as u64;
-            let done = self.task.process(batch, Stamp::Virtual, &Skips::default());
-            self.check(done)?;
+            self.attempt(log, Deed::Batch(batch))?;
         }
         Ok(())
     }
 
     /// Lets time go on where nothing comes any more: timers up to the horizon, less the inputs' patience, fire.
-    pub fn wait_to(&mut self, horizon_ms: i64) -> Result<(), SyncError> {
+    pub fn wait_to(&mut self, log: &dyn Log, horizon_ms: i64) -> Result<(), SyncError> {
         if !self.task.intake().is_silent() {
             return Ok(());
         }
         let to = EventTime::from_ms(horizon_ms.saturating_sub(self.task.tide().patience_ms()));
         if self.task.next_timer().is_some_and(|due| due <= to) {
-            let done = self.task.advance(to, Stamp::Virtual, &Skips::default());
-            self.check(done)?;
+            self.attempt(log, Deed::Advance(to))?;
             self.close(false)?;
         }
         Ok(())
@@ -213,13 +242,12 @@ impl SyncTask {
     }
 
     /// Does its next event; what comes out is handed on by the caller.
-    fn do_event(&mut self, at: EventTime, is_timer: bool) -> Result<Vec<Output>, SyncError> {
+    fn do_event(&mut self, log: &dyn Log, at: EventTime, is_timer: bool) -> Result<Vec<Output>, SyncError> {
         if is_timer {
             if self.task.is_open() && !self.task.is_silent_epoch() {
                 self.close(false)?;
             }
-            let done = self.task.advance(at, Stamp::Virtual, &Skips::default());
-            self.check(done)?;
+            self.attempt(log, Deed::Advance(at))?;
         } else {
             let Some(head) = self.task.intake().head() else { return Ok(Vec::new()) };
             if self.task.is_open() && !self.task.may_join(head) {
@@ -228,8 +256,7 @@ impl SyncTask {
             let one = Caps { max_records: 1, ..self.caps };
             let batch = self.task.intake_mut().take(&one);
             self.part.records += batch.taken.len() as u64;
-            let done = self.task.process(batch, Stamp::Virtual, &Skips::default());
-            self.check(done)?;
+            self.attempt(log, Deed::Batch(batch))?;
         }
         let fresh = self.task.outputs()[self.handed_on..].to_vec();
         self.handed_on = self.task.outputs().len();
@@ -243,27 +270,83 @@ impl SyncTask {
         if self.task.is_open() || last {
             self.close(flush)?;
         }
+        self.deeds.clear();
+        self.skips = Skips::default();
         let fresh = RoundPart { stage: self.stage, task: self.task.number(), ..RoundPart::default() };
         Ok(std::mem::replace(&mut self.part, fresh))
     }
 
     fn close(&mut self, flush: bool) -> Result<(), SyncError> {
-        let kind = match (self.task.is_silent_epoch(), self.task.is_open()) {
-            (true, _) => EpochKind::Time,
-            (false, true) => EpochKind::Records,
-            (false, false) => EpochKind::Release,
-        };
-        let closing = Closing { kind, flush, writer: "synchronised".into(), epochs_from: 0 };
-        let mut closed = self.task.close(closing)?;
+        let mut closed = close(&mut self.task, flush)?;
+        self.deeds.push(Deed::Close { flush });
         self.handed_on = 0;
         self.part.outputs.append(&mut closed.outputs);
         self.part.closed.push(closed);
         Ok(())
     }
 
-    fn check(&self, done: Result<(), TaskError>) -> Result<(), SyncError> {
-        done.map_err(|error| SyncError::Task { stage: self.task.spec().name.clone(), error })
+    /// Does something; if an operator fails at it, goes back to the last commit, does again what was done since, and
+    /// then this without the record or timer at fault.
+    fn attempt(&mut self, log: &dyn Log, deed: Deed) -> Result<(), SyncError> {
+        loop {
+            let Err(error) = apply(&mut self.task, &deed, &self.skips) else {
+                self.deeds.push(deed);
+                return Ok(());
+            };
+            let spec = Arc::clone(self.task.spec());
+            self.part.faults += 1;
+            let too_many = self.part.faults > self.caps.max_faults_per_minute as u64;
+            match &error {
+                TaskError::Fault(fault) if spec.on_error == OnError::DeadLetter && !too_many => {
+                    self.skips.add(fault);
+                }
+                _ => return Err(SyncError::Task { stage: spec.name.clone(), error }),
+            }
+            let mut task = self.recovered(log)?;
+            task.take_intake_of(&mut self.task);
+            for done in &self.deeds {
+                match done {
+                    Deed::Close { flush } => drop(close(&mut task, *flush)?),
+                    done => apply(&mut task, done, &self.skips)
+                        .map_err(|error| SyncError::Task { stage: spec.name.clone(), error })?,
+                }
+            }
+            self.task = task;
+        }
     }
+
+    /// The task as it stood at the last commit.
+    fn recovered(&self, log: &dyn Log) -> Result<Task, SyncError> {
+        let spec = Arc::clone(self.task.spec());
+        let stage = spec.name.clone();
+        let mut recovery =
+            Recovery::new(spec, self.task.number(), Arc::clone(&self.book), RecoveryOptions::default())
+                .of_group(&self.group);
+        loop {
+            let done = recovery.advance(log);
+            let done = done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
+            if let Some(task) = done {
+                return Ok(task);
+            }
+        }
+    }
+}
+
+fn apply(task: &mut Task, deed: &Deed, skips: &Skips) -> Result<(), TaskError> {
+    match deed {
+        Deed::Batch(batch) => task.process(batch.clone(), Stamp::Virtual, skips),
+        Deed::Advance(to) => task.advance(*to, Stamp::Virtual, skips),
+        Deed::Close { .. } => Ok(()),
+    }
+}
+
+fn close(task: &mut Task, flush: bool) -> Result<Closed, NotRegistered> {
+    let kind = match (task.is_silent_epoch(), task.is_open()) {
+        (true, _) => EpochKind::Time,
+        (false, true) => EpochKind::Records,
+        (false, false) => EpochKind::Release,
+    };
+    task.close(Closing { kind, flush, writer: "synchronised".into(), epochs_from: 0 })
 }
 
 /// Where the next record of each partition goes: a run that is the only writer knows the offsets beforehand.
@@ -306,11 +389,18 @@ pub struct Serial {
 
 impl Serial {
     /// All tasks of the stages `group`.
-    pub fn new(stages: &[Arc<StageSpec>], group: &[usize], book: &Arc<SchemaBook>) -> Result<Self, SyncError> {
+    ///
+    /// `commits_as` is the consumer group that the run commits under.
+    pub fn new(
+        stages: &[Arc<StageSpec>],
+        group: &[usize],
+        book: &Arc<SchemaBook>,
+        commits_as: &str,
+    ) -> Result<Self, SyncError> {
         let mut tasks = Vec::new();
         for stage in group {
             for number in 0..stages[*stage].tasks() {
-                tasks.push(SyncTask::new(*stage, &stages[*stage], number, book)?);
+                tasks.push(SyncTask::new(*stage, &stages[*stage], number, book, commits_as)?);
             }
         }
         Ok(Self { tasks })
@@ -336,7 +426,7 @@ impl Serial {
                 Some((at, is_timer, place))
             });
             let Some((at, is_timer, place)) = next.min() else { return Ok(made) };
-            for output in self.tasks[place].do_event(at, is_timer)? {
+            for output in self.tasks[place].do_event(log, at, is_timer)? {
                 let placed = place_output(log, offsets, output)?;
                 deliver(&mut self.tasks, &placed);
                 made.push(placed);

@@ -241,6 +241,10 @@ impl Task {
     pub fn intake(&self) -> &Intake {
         &self.intake
     }
+    /// Takes over what another task of the same number had at hand.
+    pub fn take_intake_of(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.intake, &mut other.intake);
+    }
     /// What is at hand, to be added to.
     pub fn intake_mut(&mut self) -> &mut Intake {
         &mut self.intake
@@ -486,13 +490,15 @@ impl Task {
     }
 
     fn extend_spans(&mut self, batch: &Batch) {
+        for (position, span) in self.engine.positions.iter_mut().zip(&batch.spans) {
+            *position = span.next;
+        }
         for (open, span) in self.open.spans.iter_mut().zip(&batch.spans) {
             if span.first != span.next || span.at_end {
                 let first = open.map_or(span.first, |open| open.first);
                 *open = Some(Span { first, ..*span });
             }
         }
-        self.engine.positions = self.intake.positions();
     }
 
     /// Decides whether a record goes to the operators, and decodes it.

@@ -68,6 +68,8 @@ pub struct SyncSummary {
     pub outputs: u64,
     /// First and last virtual time, in milliseconds.
     pub span_ms: Option<(i64, i64)>,
+    /// Records and timers that operators failed at; they are dead-lettered.
+    pub faults: u64,
     /// Whether it was told to stop before the inputs ended.
     pub stopped: bool,
 }
@@ -208,6 +210,7 @@ struct Run<'a> {
     member: Box<dyn Member>,
     offsets: Offsets,
     records: u64,
+    faults: u64,
 }
 
 impl<'a> Run<'a> {
@@ -218,11 +221,12 @@ impl<'a> Run<'a> {
         workers: usize,
         member: Box<dyn Member>,
     ) -> Result<Self, RunError> {
+        let commits_as = stages.first().map(|spec| group_of(&spec.pipeline)).unwrap_or_default();
         let mut parts = Vec::new();
         let mut parallel: Vec<usize> = Vec::new();
         for group in components(stages) {
             if is_cycle(stages, &group) {
-                parts.push(Part::Serial(Serial::new(stages, &group, book)?));
+                parts.push(Part::Serial(Serial::new(stages, &group, book, &commits_as)?));
             } else {
                 parallel.extend(&group);
                 parts.extend(group.into_iter().map(Part::Parallel));
@@ -234,10 +238,10 @@ impl<'a> Run<'a> {
             let mine = parallel.iter().flat_map(|stage| (0..stages[*stage].tasks()).map(|task| (*stage, task)));
             let mine: Vec<(usize, u32)> =
                 mine.enumerate().filter(|(place, _)| place % workers == number).map(|(_, task)| task).collect();
-            hands.push(start_hand(number, log, book, stages, mine)?);
+            hands.push(start_hand(number, log, book, stages, mine, &commits_as)?);
         }
         let offsets = Offsets::default();
-        Ok(Self { log, book, stages, parts, hands, member, offsets, records: 0 })
+        Ok(Self { log, book, stages, parts, hands, member, offsets, records: 0, faults: 0 })
     }
 
     fn drive(
@@ -273,6 +277,7 @@ impl<'a> Run<'a> {
             summary.rounds += 1;
             summary.outputs += outputs as u64;
             summary.records = self.records;
+            summary.faults = self.faults;
             summary.span_ms = Some((began_ms, horizon_ms));
             on_progress(&Progress {
                 virtual_ms: horizon_ms,
@@ -388,6 +393,7 @@ impl<'a> Run<'a> {
     fn journal(&mut self, ready: &mut Ready, parts: &[RoundPart]) -> Result<(), RunError> {
         for part in parts {
             self.records += part.records;
+            self.faults += part.faults;
             let spec = &self.stages[part.stage];
             for closed in &part.closed {
                 let at = TopicPartition::new(spec.epochs_topic(), part.task);
@@ -474,13 +480,17 @@ fn start_hand(
     book: &Arc<SchemaBook>,
     stages: &[Arc<StageSpec>],
     mine: Vec<(usize, u32)>,
+    commits_as: &str,
 ) -> Result<Hand, RunError> {
     let (orders, to_do) = sync_channel(1);
     let (done, answers) = sync_channel(1);
     let (log, book, stages) = (Arc::clone(log), Arc::clone(book), stages.to_vec());
+    let commits_as = commits_as.to_owned();
     let work = move || {
-        let made: Result<Vec<SyncTask>, SyncError> =
-            mine.iter().map(|(stage, task)| SyncTask::new(*stage, &stages[*stage], *task, &book)).collect();
+        let make = |(stage, task): &(usize, u32)| {
+            SyncTask::new(*stage, &stages[*stage], *task, &book, &commits_as)
+        };
+        let made: Result<Vec<SyncTask>, SyncError> = mine.iter().map(make).collect();
         let mut tasks = match made {
             Ok(tasks) => tasks,
             Err(error) => {
@@ -520,8 +530,8 @@ fn obey(log: &dyn Log, tasks: &mut [SyncTask], order: &Order) -> Result<Answer, 
                 for placed in delivered.iter() {
                     deliver(std::slice::from_mut(task), placed);
                 }
-                task.run_to(*horizon_ms)?;
-                task.wait_to(*horizon_ms)?;
+                task.run_to(log, *horizon_ms)?;
+                task.wait_to(log, *horizon_ms)?;
                 parts.push(task.end_round(*end == End::Last)?);
             }
             Ok(Answer::Round(parts))

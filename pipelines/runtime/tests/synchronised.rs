@@ -237,3 +237,42 @@ fn live_runs_verify_and_a_changed_operator_is_found() {
     let difference = report.difference.unwrap();
     assert_eq!((difference.what.as_str(), difference.operator.as_deref()), ("value", Some("count")));
 }
+
+#[test]
+fn what_makes_an_operator_fail_is_dead_lettered_and_the_rest_is_as_if_it_had_not_come() {
+    let never = AtomicBool::new(false);
+    let outcome = |with_fault: bool| {
+        let (log, memory, book, stages) = loaded();
+        if with_fault {
+            // At the end of a partition, and so in the last rounds, with much done before.
+            let mut value = Vec::new();
+            book.encode(&trade("A.X", 666, 1_036_000, "1").into(), &mut value).unwrap();
+            let key = Some(bytes::Bytes::from_static(b"A.X"));
+            let record = NewRecord { timestamp_ms: 1_036_000, key, value: Some(value.into()), headers: Vec::new() };
+            log.append(&TopicPartition::new("market.ticks.v1", partition_of(b"A.X", 3)), vec![record]).unwrap();
+        }
+        let summary = synchronised::run(&log, &book, &stages, &SyncOptions::default(), &never, |_| {}).unwrap();
+        assert_eq!(summary.faults, u64::from(with_fault));
+        for spec in &stages {
+            for task in 0..spec.tasks() {
+                let report = verify_task(&*log, spec, &book, task, |_| {}).unwrap();
+                assert_eq!(report.difference, None, "{}/{task}: {report:?}", spec.name);
+            }
+        }
+        let mut bodies = Vec::new();
+        for topic in ["features.values.v1", "orders.v1", "executions.v1"] {
+            for partition in 0..log.topic(topic).unwrap().unwrap().partitions {
+                for stored in memory.records(&TopicPartition::new(topic, partition)).unwrap() {
+                    bodies.push((topic, stored.record.key, stored.record.value));
+                }
+            }
+        }
+        bodies.sort();
+        let letters = memory.records(&TopicPartition::new("dead-letters.v1", 0)).unwrap().len();
+        (bodies, letters)
+    };
+    let (expected, none) = outcome(false);
+    let (found, one) = outcome(true);
+    assert_eq!((none, one), (0, 1));
+    assert_eq!(found, expected);
+}
