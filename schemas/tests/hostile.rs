@@ -70,6 +70,7 @@ fn any_bytes_are_a_record_or_an_error() {
     }
     prefixes(&mut random);
     counts_that_lie();
+    long_lists();
 }
 
 /// Bytes that a schema allows, to start from.
@@ -97,6 +98,17 @@ fn counts_that_lie() {
                 let bytes = [&body[..at], &varint(lie), &body[at..]].concat();
                 within_bounds(&bytes, || _ = Record::decode(kind, &bytes));
             }
+        }
+    }
+}
+
+/// A count that the bytes behind could just justify, of items that take far more in memory.
+fn long_lists() {
+    for &kind in Kind::ALL {
+        let body = sample(kind.schema_json(), Fill::Least);
+        for at in 0..body.len() {
+            let bytes = [&body[..at], &varint(250_000), &[0; 250_100]].concat();
+            within_bounds(&bytes, || _ = Record::decode(kind, &bytes));
         }
     }
 }

@@ -130,6 +130,12 @@ fn primitives_are_checked() {
     // More bytes than needed are fine.
     assert_eq!(Cursor::new(&[8, 0xff, 0xff, 0xff, 0xfe]).decimal(), Ok(-2));
     assert_eq!(Cursor::new(&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]).decimal(), Ok(2));
+    // A block with its size: -1 items of 2 bytes, then the end.
+    assert_eq!(Cursor::new(&[1, 4, 0x80, 1, 0]).array::<_, wire::Malformed>(Cursor::long), Ok(vec![64]));
+    for size in [8, 1] {
+        let array = |c: &mut Cursor<'_>| c.array::<_, wire::Malformed>(Cursor::long).err();
+        assert!(error(&array, &[1, size, 0x80, 1, 0]).contains("block's size"));
+    }
     let twice = [4, 2, b'a', 2, 2, b'a', 4, 0];
     assert!(error(&|c| c.map::<_, wire::Malformed>(Cursor::long).err(), &twice).contains("twice"));
     assert!(error(&|c| c.array::<_, wire::Malformed>(Cursor::long).err(), &[8, 0, 0]).contains("more items"));

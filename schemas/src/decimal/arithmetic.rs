@@ -142,6 +142,12 @@ impl Amount {
         ratio(self.0, UNITS_PER_ONE, quantity.0).and_then(Price::from_units)
     }
 
+    /// The part of the amount that `part` is of `whole`, rounded half to even to 12 places once, at the end.
+    #[inline]
+    pub fn checked_share(self, part: Quantity, whole: Quantity) -> Result<Amount, DecimalError> {
+        ratio(self.0, part.0, whole.0).and_then(Amount::from_units)
+    }
+
     /// Amount over price: how much it buys, rounded half to even to 12 places.
     #[inline]
     pub fn checked_div_price(self, price: Price) -> Result<Quantity, DecimalError> {

@@ -57,18 +57,18 @@ fn mul(a: u128, b: u128) -> (u128, u128) {
     (high, (other << 64) | (low & LOW))
 }
 
-/// Quotient and remainder of a 256-bit number, bit by bit. `None` when the quotient does not fit 128 bits.
+/// Quotient and remainder of a 256-bit number by the magnitude of an `i128`, bit by bit. `None` when the quotient does not fit 128 bits.
 fn div(high: u128, low: u128, divisor: u128) -> Option<(u128, u128)> {
     if high >= divisor {
         return None;
     }
     let (mut remainder, mut quotient) = (high, 0u128);
     for bit in (0..128).rev() {
-        let carry = remainder >> 127 == 1;
+        // The remainder is below the divisor, and that at most 2^127: twice the remainder fits.
         remainder = (remainder << 1) | ((low >> bit) & 1);
         quotient <<= 1;
-        if carry || remainder >= divisor {
-            remainder = remainder.wrapping_sub(divisor);
+        if remainder >= divisor {
+            remainder -= divisor;
             quotient |= 1;
         }
     }

@@ -325,13 +325,14 @@ const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// Value and number of bytes of a variable-length number; `None` when it does not end, or not within 64 bits.
+/// Value and number of bytes of a number in fewer than ten bytes, which make 63 bits at most; `None` when it does not
+/// end in them.
 fn byte_by_byte(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
-    for (i, &byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
+    for (i, &byte) in bytes.iter().take(MAX_VARINT_BYTES - 1).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            return (i < MAX_VARINT_BYTES - 1 || byte <= 1).then_some((value, i + 1));
+            return Some((value, i + 1));
         }
     }
     None
