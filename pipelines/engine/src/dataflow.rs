@@ -33,7 +33,7 @@ struct Bundle {
 /// An epoch as it is handed to the graph.
 pub struct Epoch {
     /// Positions and times.
-    pub frame: Frame,
+    pub frame: Rc<Frame>,
     /// Where the record at each position lies.
     pub origins: Vec<Option<Origin>>,
     /// The records of each input, in order.
@@ -189,7 +189,7 @@ fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared:
     };
     match node.borrow_mut().run(&cx, edges) {
         Ok(output) => {
-            let items = Rc::new(output.items.clone());
+            let items = Rc::clone(&output.items);
             shared.outputs.borrow_mut()[place] = Some(output);
             items
         }

@@ -20,7 +20,12 @@ impl Expiry {
     /// Keys live `time_to_live_ms` after their last touch, and at most an eighth longer.
     pub fn new(time_to_live_ms: u64) -> Self {
         let keep_ms = i64::try_from(time_to_live_ms).unwrap_or(i64::MAX / 4).clamp(1, i64::MAX / 4);
-        Self { step_ms: (keep_ms / STEPS).max(1), keep_ms, touched: MapState::default(), due: BTreeSet::new() }
+        Self {
+            step_ms: (keep_ms / STEPS).max(1),
+            keep_ms,
+            touched: MapState::default(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// A record or timer of `key` was taken at `time`.

@@ -35,12 +35,26 @@ pub struct NodeFault {
 /// What a node gave out in an epoch.
 #[derive(Debug, Default)]
 pub struct NodeOutput {
-    /// Records, in order.
-    pub items: Vec<Item>,
+    /// Records, in order; shared with the operators further down.
+    pub items: Rc<Vec<Item>>,
     /// Records that missed windows, in order.
     pub late: Vec<(Item, LateNote)>,
     /// Timers that were passed over, with position and tick.
     pub skipped: Vec<(u32, i64, TimerCause)>,
+}
+
+/// A [`NodeOutput`] in the making.
+#[derive(Default)]
+struct Gathered {
+    items: Vec<Item>,
+    late: Vec<(Item, LateNote)>,
+    skipped: Vec<(u32, i64, TimerCause)>,
+}
+
+impl Gathered {
+    fn done(self) -> NodeOutput {
+        NodeOutput { items: Rc::new(self.items), late: self.late, skipped: self.skipped }
+    }
 }
 
 /// Facts of the epoch that all nodes share.
@@ -134,7 +148,7 @@ impl Node {
     /// not matter how positions are spread over epochs, nor by what steps silent time goes on.
     pub fn run(&mut self, epoch: &EpochCx<'_>, edges: &[Rc<Vec<Item>>]) -> Result<NodeOutput, NodeFault> {
         let prepared = self.prepare(edges);
-        let mut out = NodeOutput::default();
+        let mut out = Gathered::default();
         let mut next = vec![0_usize; edges.len()];
         // Where the node stands: a timer set for a time already passed fires here, not earlier.
         let mut here = (0_u32, AT_RECORD);
@@ -146,7 +160,7 @@ impl Node {
                 Some(due.max((here.0, if due.0 <= here.0 { due.1.max(here.1) } else { due.1 })))
             });
             match (head, timer) {
-                (None, None) => return Ok(out),
+                (None, None) => return Ok(out.done()),
                 (Some((edge, item)), due) if due.is_none_or(|due| item.place() <= due) => {
                     here = item.place();
                     let row =
@@ -164,7 +178,7 @@ impl Node {
                         self.fire(epoch, due, &timer, &mut out)?;
                     }
                 }
-                (Some(_), None) => return Ok(out),
+                (Some(_), None) => return Ok(out.done()),
             }
         }
     }
@@ -195,7 +209,7 @@ impl Node {
         edge: usize,
         item: &Item,
         prepared: Option<&[f64]>,
-        out: &mut NodeOutput,
+        out: &mut Gathered,
     ) -> Result<(), NodeFault> {
         let kind = item.record.kind();
         let wanted = if item.broadcast { &self.interface.broadcasts } else { &self.interface.accepts };
@@ -233,7 +247,7 @@ impl Node {
         epoch: &EpochCx<'_>,
         (position, tick): (u32, i64),
         timer: &Timer,
-        out: &mut NodeOutput,
+        out: &mut Gathered,
     ) -> Result<(), NodeFault> {
         let cause =
             TimerCause { node: self.id.clone(), key: timer.key.clone(), at: timer.at, tag: timer.tag };
@@ -260,7 +274,7 @@ impl Node {
         epoch: &EpochCx<'_>,
         (position, tick): (u32, i64),
         timer: Option<&Rc<TimerCause>>,
-        out: &mut NodeOutput,
+        out: &mut Gathered,
     ) {
         for change in self.effects.timers.drain(..) {
             match change {

@@ -8,7 +8,7 @@ use tidewire_contract::LateNote;
 use tidewire_schemas::{DeadLetter, EventTime, LateRecord, Record, topics};
 use tidewire_schemas::{NotRegistered, SchemaBook};
 
-use crate::frame::{AT_RECORD, Item, TimerCause};
+use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
 use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
 use crate::intake::{Source, Taken};
 use crate::log::{NewRecord, TopicPartition};
@@ -53,10 +53,8 @@ pub struct Drafts<'a> {
     pub sources: &'a [Source],
     /// The epoch's records by position.
     pub taken: &'a [Taken],
-    /// Stream time at each position, and before the first.
-    pub stream_time_at: &'a dyn Fn(u32) -> EventTime,
-    /// The watermark at a position.
-    pub watermark_at: &'a dyn Fn(u32, i64) -> Option<EventTime>,
+    /// Positions and times.
+    pub frame: &'a Frame,
     /// What each operator gave out.
     pub nodes: &'a [NodeOutput],
     /// What was passed over.
@@ -155,7 +153,7 @@ impl Drafts<'_> {
                     topic: topics::LATE.into(),
                     partition: partition_of_compound(&key, self.spec.side_partitions),
                     key,
-                    time: (self.stream_time_at)(item.position),
+                    time: self.stream_time(item.position),
                     cause: self.cause(item.position, item.timer.as_deref()),
                     body: Body::Made(Box::new(self.late_record(node, item, note))),
                 });
@@ -174,7 +172,7 @@ impl Drafts<'_> {
             operator: self.spec.nodes[node].id.clone(),
             window_start: note.window_start,
             window_end: note.window_end,
-            watermark: (self.watermark_at)(item.position, item.tick).unwrap_or_default(),
+            watermark: self.frame.moment(item.position, item.tick).watermark.unwrap_or_default(),
             event_time: item.record.event_time().unwrap_or(item.time),
             kind: item.record.kind().name().into(),
             body: body.into(),
@@ -187,7 +185,7 @@ impl Drafts<'_> {
             let Some(taken) = self.taken.get(reject.position as usize) else { continue };
             let record = &taken.stored.record;
             let (topic, partition, offset) = self.origin(reject.position);
-            let time = (self.stream_time_at)(reject.position);
+            let time = self.stream_time(reject.position);
             let letter = DeadLetter {
                 source_topic: topic,
                 source_partition: partition,
@@ -220,7 +218,7 @@ impl Drafts<'_> {
         for (node, output) in self.nodes.iter().enumerate() {
             for (ordinal, (position, tick, timer)) in (0..).zip(&output.skipped) {
                 let Some((reason, error)) = self.skipped_timers.get(timer) else { continue };
-                let time = (self.stream_time_at)(*position).max(EventTime::from_micros(*tick));
+                let time = self.stream_time(*position).max(EventTime::from_micros(*tick));
                 let letter = DeadLetter {
                     source_topic: SmolStr::default(),
                     source_partition: -1,
@@ -247,6 +245,10 @@ impl Drafts<'_> {
                 });
             }
         }
+    }
+
+    fn stream_time(&self, position: u32) -> EventTime {
+        self.frame.steps[position as usize].stream_time
     }
 
     fn origin(&self, position: u32) -> (SmolStr, i32, i64) {

@@ -146,7 +146,16 @@ impl Recovery {
     /// Begins: nothing is read yet.
     pub fn new(spec: Arc<StageSpec>, number: u32, book: Arc<SchemaBook>, options: RecoveryOptions) -> Self {
         let group = spec.group();
-        Self { spec, group, number, book, options, committed: 0, phase: None, report: RecoveryReport::default() }
+        Self {
+            spec,
+            group,
+            number,
+            book,
+            options,
+            committed: 0,
+            phase: None,
+            report: RecoveryReport::default(),
+        }
     }
 
     /// Goes by what another group than the stage's own has committed.

@@ -6,11 +6,12 @@ use std::str::FromStr as _;
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochRecord, EventTime, NotRegistered};
 
+use crate::fault::{Skip, Skips, TaskError};
 use crate::frame::TimerCause;
 use crate::intake::{Batch, Span, replay_order};
 use crate::log::{Log, LogError, StoredRecord, TopicPartition};
 use crate::outputs::{add_input_to_digest, short_digest};
-use crate::task::{Closed, Closing, Skip, Skips, Stamp, Task, TaskError, signed};
+use crate::task::{Closed, Closing, Stamp, Task, signed};
 
 /// Bytes asked of the log at once when the inputs of an epoch are read again.
 const FETCH_BYTES: usize = 4 << 20;

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochKind, EventTime, NotRegistered, SchemaBook};
 
+use crate::fault::{Skips, TaskError};
 use crate::intake::{Batch, Source};
 use crate::log::{Fetched, Log, LogError, StoredRecord, TopicPartition};
 use crate::outputs::Output;
 use crate::plan::{Caps, OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions};
-use crate::task::{Closed, Closing, Skips, Stamp, Task, TaskError};
+use crate::task::{Closed, Closing, Stamp, Task};
 
 /// Why a synchronised run stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +77,9 @@ pub fn components(stages: &[Arc<StageSpec>]) -> Vec<Vec<usize>> {
         let ready = |other: usize| placed[other] || !reaches[other][*stage] || reaches[*stage][other];
         !placed[*stage] && (0..count).all(ready)
     }) {
-        let group: Vec<usize> =
-            (0..count).filter(|other| *other == next || (reaches[next][*other] && reaches[*other][next])).collect();
+        let group: Vec<usize> = (0..count)
+            .filter(|other| *other == next || (reaches[next][*other] && reaches[*other][next]))
+            .collect();
         group.iter().for_each(|stage| placed[*stage] = true);
         groups.push(group);
     }
@@ -324,7 +326,8 @@ impl SyncTask {
                 .of_group(&self.group);
         loop {
             let done = recovery.advance(log);
-            let done = done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
+            let done =
+                done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
             if let Some(task) = done {
                 return Ok(task);
             }

@@ -1,88 +1,29 @@
 //! A task: one stage on one partition number. Given records and a stamp, it does one epoch; it reads no log.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_contract::Persist as _;
-use tidewire_contract::{Origin, PersistError, persist};
-use tidewire_schemas::{
-    CutMarker, EpochKind, EpochRecord, EventTime, InputPosition, InputProgress, Record, SkippedRecord,
-};
-use tidewire_schemas::{NotRegistered, SchemaBook};
+use tidewire_contract::{Origin, persist};
+use tidewire_schemas::{EventTime, Record, SchemaBook, SkippedRecord};
 
-use crate::cut::{Changelog, CutError, CutHead, shapes, write_cut};
 use crate::dataflow::{Epoch, Graph};
-use crate::frame::{AT_RECORD, Frame, Item, Step, TimerCause};
+use crate::fault::{FaultAt, Skip, Skips, TaskError};
+use crate::frame::{AT_RECORD, Frame, Item, Step};
 use crate::identity::RECEIVED_HEADER;
 use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeFault;
-use crate::outputs::{Drafts, Output, Reject, add_input_to_digest, short_digest};
+use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
 use crate::plan::{Role, StageSpec};
 use crate::tide::Tide;
 
-/// What is to be left out of the next epochs, because an operator failed at it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Skips {
-    /// Records, by source and offset.
-    pub records: BTreeMap<(usize, u64), Skip>,
-    /// Timers, with a code and words.
-    pub timers: BTreeMap<TimerCause, (SmolStr, SmolStr)>,
-}
+mod closing;
+mod restore;
 
-/// Why a record is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
-    /// The operator that could not take it.
-    pub operator: Option<SmolStr>,
-    /// A short constant.
-    pub reason: SmolStr,
-    /// What a person needs to know.
-    pub error: SmolStr,
-}
-
-/// Why an epoch could not be done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TaskError {
-    /// An operator could not take a record or a timer. The task must be recovered and the epoch done without it.
-    #[error("operator {} failed at {}: {}", .0.node, .0.at, .0.text)]
-    Fault(Box<FaultAt>),
-    /// The log does not know a schema that this build writes.
-    #[error(transparent)]
-    NotRegistered(#[from] NotRegistered),
-}
-
-/// A fault, with the place in the log of what caused it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FaultAt {
-    /// The operator.
-    pub node: SmolStr,
-    /// `topic-partition@offset`, or the timer.
-    pub at: String,
-    /// The record at fault, by source and offset.
-    pub record: Option<(usize, u64)>,
-    /// The timer at fault.
-    pub timer: Option<TimerCause>,
-    /// A short constant.
-    pub code: SmolStr,
-    /// What a person needs to know.
-    pub text: String,
-}
-
-impl Skips {
-    /// Leaves out what failed.
-    pub fn add(&mut self, fault: &FaultAt) {
-        let error = SmolStr::new(&fault.text);
-        if let Some(timer) = &fault.timer {
-            self.timers.insert(timer.clone(), (fault.code.clone(), error));
-        } else if let Some(at) = fault.record {
-            let operator = Some(fault.node.clone());
-            self.records.insert(at, Skip { operator, reason: fault.code.clone(), error });
-        }
-    }
-}
+pub use closing::{Closed, Closing};
+pub use restore::RestoreError;
 
 /// Where the stamps of an epoch come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,30 +32,6 @@ pub enum Stamp {
     At(i64),
     /// Stream time is the stamp: a synchronised run.
     Virtual,
-}
-
-/// A closed epoch: what one transaction carries for this task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Closed {
-    /// Records for other topics.
-    pub outputs: Vec<Output>,
-    /// The journal entry.
-    pub record: EpochRecord,
-    /// Changelog records, when a flush was due.
-    pub changelog: Option<Vec<NewRecord>>,
-}
-
-/// What to close an epoch with.
-#[derive(Clone, Debug)]
-pub struct Closing {
-    /// What the epoch was made for.
-    pub kind: EpochKind,
-    /// Whether state is flushed.
-    pub flush: bool,
-    /// The writer's transactional id.
-    pub writer: SmolStr,
-    /// An offset in the topic of epoch records, at or before the place of the record of the next epoch.
-    pub epochs_from: u64,
 }
 
 /// What an epoch gathered so far.
@@ -185,35 +102,6 @@ impl Task {
         };
         task.open = task.fresh();
         task.engine.positions = task.intake.positions();
-        Ok(task)
-    }
-
-    /// A task as it stood at the cut that `changelog` was read up to.
-    pub fn restored(
-        spec: Arc<StageSpec>,
-        number: u32,
-        book: Arc<SchemaBook>,
-        changelog: &Changelog,
-    ) -> Result<Self, RestoreError> {
-        let mut task = Self::new(spec, number, book).map_err(RestoreError::Settings)?;
-        let Some(marker) = changelog.marker() else { return Ok(task) };
-        (task.state_sum, task.orphans) = changelog.restore(&task.graph, &task.spec.nodes)?;
-        let same = marker.positions.iter().zip(task.intake.sources()).all(|(position, source)| {
-            position.topic == source.at.topic && u32::try_from(position.partition) == Ok(source.at.partition)
-        });
-        if !same || marker.positions.len() != task.intake.sources().len() {
-            return Err(RestoreError::OtherInputs);
-        }
-        let mut bytes = &*marker.engine;
-        let read = EngineState::load(&mut bytes).and_then(|engine| {
-            task.tide.load(&mut bytes)?;
-            Ok(engine)
-        });
-        task.engine = read.map_err(RestoreError::Engine)?;
-        let positions = &task.engine.positions;
-        task.intake = Intake::new(task.intake.sources().to_vec(), positions);
-        task.sequence = u64::try_from(marker.closing_sequence).unwrap_or(0);
-        task.epoch = u64::try_from(marker.epoch).unwrap_or(0);
         Ok(task)
     }
 
@@ -412,50 +300,6 @@ impl Task {
             }
     }
 
-    /// Ends the epoch: numbers it, describes it, and flushes state if asked.
-    pub fn close(&mut self, closing: Closing) -> Result<Closed, NotRegistered> {
-        self.epoch += 1;
-        let open = std::mem::take(&mut self.open);
-        if open.synchronised {
-            self.engine.stamp_ms = self.stamp_at(self.tide.stream_time().map_or(0, EventTime::as_ms));
-        }
-        let mut changelog = None;
-        if closing.flush {
-            self.engine.last_flush_ms = Some(self.engine.stamp_ms);
-            let head = CutHead {
-                marker: self.marker(closing.epochs_from),
-                orphans: std::mem::take(&mut self.orphans),
-            };
-            changelog =
-                Some(write_cut(&self.graph, &self.spec.nodes, head, &mut self.state_sum, &self.book)?);
-        }
-        let record = EpochRecord {
-            pipeline: self.spec.pipeline.clone(),
-            stage: self.spec.name.clone(),
-            task: i32::try_from(self.number).unwrap_or(i32::MAX),
-            epoch: signed(self.epoch),
-            stamp_ms: self.engine.stamp_ms,
-            kind: closing.kind,
-            closing_sequence: signed(self.sequence),
-            inputs: self.progress(&open),
-            watermark_ms: self.tide.passed().map(EventTime::as_ms),
-            stream_time_ms: self.tide.stream_time().map(EventTime::as_ms),
-            time_advance_ms: open.time_advance_ms,
-            skipped_timers: open.skipped_timers,
-            output_count: i64::try_from(open.outputs.len()).unwrap_or(i64::MAX),
-            output_digest: short_digest(&open.output_digest),
-            state_digest: closing.flush.then(|| Bytes::copy_from_slice(&self.state_sum.to_le_bytes())),
-            flush: closing.flush,
-            writer: closing.writer,
-            build_digest: Bytes::copy_from_slice(&self.spec.build_digest),
-            schema_digest: Bytes::copy_from_slice(schema_digest()),
-            pipeline_digest: Bytes::copy_from_slice(&self.spec.pipeline_digest),
-            synchronised: open.synchronised,
-        };
-        self.open = self.fresh();
-        Ok(Closed { outputs: open.outputs, record, changelog })
-    }
-
     fn fresh(&self) -> Open {
         let count = self.intake.sources().len();
         Open {
@@ -538,23 +382,25 @@ impl Task {
 
     /// Runs the graph over an epoch, or part of one, and seals what it gave out.
     fn run(&mut self, run: Run, taken: &[Taken], skips: &Skips) -> Result<(), TaskError> {
-        let frame = Frame { before: run.before, steps: run.steps.clone() };
-        let epoch =
-            Epoch { frame, origins: run.origins, inputs: run.inputs, skipped_timers: skips.timers.clone() };
+        let frame = Rc::new(Frame { before: run.before, steps: run.steps });
+        let epoch = Epoch {
+            frame: Rc::clone(&frame),
+            origins: run.origins,
+            inputs: run.inputs,
+            skipped_timers: skips.timers.clone(),
+        };
         let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
         for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
             if let Some((code, text)) = skips.timers.get(timer) {
                 self.open.skipped_timers.push(format_smolstr!("{timer}\n{code}\n{text}"));
             }
         }
-        let steps = Frame { before: run.before, steps: run.steps };
         let drafts = Drafts {
             spec: &self.spec,
             task: self.number,
             sources: self.intake.sources(),
             taken,
-            stream_time_at: &|position| steps.steps[position as usize].stream_time,
-            watermark_at: &|position, tick| steps.moment(position, tick).watermark,
+            frame: &frame,
             nodes: &nodes,
             rejects: &run.rejects,
             skipped_timers: &skips.timers,
@@ -585,71 +431,6 @@ impl Task {
             text: fault.text,
         }))
     }
-
-    fn progress(&self, open: &Open) -> Vec<InputProgress> {
-        let mut inputs = Vec::new();
-        for (place, source) in self.intake.sources().iter().enumerate() {
-            let Some(span) = open.spans[place] else { continue };
-            inputs.push(InputProgress {
-                topic: source.at.topic.clone(),
-                partition: i32::try_from(source.at.partition).unwrap_or(i32::MAX),
-                first_offset: signed(span.first),
-                next_offset: signed(span.next),
-                records: open.counts[place],
-                digest: short_digest(&open.digests[place]),
-                at_end: span.at_end,
-                greatest_event_time_ms: self.tide.partitions()[place].greatest_ms,
-                skipped: open.skipped[place].clone(),
-            });
-        }
-        inputs
-    }
-
-    fn marker(&self, epochs_from: u64) -> CutMarker {
-        let mut engine = Vec::new();
-        self.engine.save(&mut engine);
-        self.tide.save(&mut engine);
-        let positions = self.intake.sources().iter().zip(&self.engine.positions).zip(self.tide.partitions());
-        CutMarker {
-            epoch: signed(self.epoch),
-            closing_sequence: signed(self.sequence),
-            stamp_ms: self.engine.stamp_ms,
-            positions: positions
-                .map(|((source, next), seen)| InputPosition {
-                    topic: source.at.topic.clone(),
-                    partition: i32::try_from(source.at.partition).unwrap_or(i32::MAX),
-                    next_offset: signed(*next),
-                    greatest_event_time_ms: seen.greatest_ms,
-                })
-                .collect(),
-            engine: engine.into(),
-            state_digest: Bytes::new(),
-            shapes: shapes(&self.graph, &self.spec.nodes),
-            build_digest: Bytes::copy_from_slice(&self.spec.build_digest),
-            pipeline_digest: Bytes::copy_from_slice(&self.spec.pipeline_digest),
-            epochs_from: signed(epochs_from),
-        }
-    }
-}
-
-/// Why a task can not be restored from its changelog.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// An operator can not be made.
-    #[error("{0}")]
-    Settings(String),
-    /// The changelog is not usable.
-    #[error(transparent)]
-    Cut(#[from] CutError),
-    /// The engine's part of the cut is not usable.
-    #[error("the engine's part of the cut is not readable by this build ({0}): reprocess into fresh topics")]
-    Engine(PersistError),
-    /// The stage reads other partitions than it did.
-    #[error(
-        "the stage's inputs or their partitions are not those of its changelog: put them back, \
-         or reprocess into fresh topics"
-    )]
-    OtherInputs,
 }
 
 /// What one pass through the graph is made of.
@@ -681,18 +462,4 @@ fn received_ms(record: &NewRecord) -> Option<i64> {
 /// Avro has no unsigned numbers; counts never come near the bound.
 pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Digest of all schemas of this build.
-fn schema_digest() -> &'static [u8; 16] {
-    static DIGEST: std::sync::OnceLock<[u8; 16]> = std::sync::OnceLock::new();
-    DIGEST.get_or_init(|| {
-        let mut hasher = blake3::Hasher::new();
-        for kind in tidewire_schemas::Kind::ALL {
-            hasher.update(kind.schema_json().as_bytes());
-        }
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        digest
-    })
 }

@@ -121,7 +121,8 @@ pub fn verify_task(
             continue;
         }
         let rerun = inputs_of(log, &task, &record).and_then(|inputs| task.rerun(&record, inputs));
-        let closed = rerun.map_err(|error| VerifyError::Rerun { stage: spec.name.clone(), task: number, error })?;
+        let closed =
+            rerun.map_err(|error| VerifyError::Rerun { stage: spec.name.clone(), task: number, error })?;
         report.epochs += 1;
         report.records += record.inputs.iter().map(|input| unsigned(input.records)).sum::<u64>();
         for output in &closed.outputs {
@@ -152,8 +153,7 @@ fn start(
     number: u32,
     first: i64,
 ) -> Result<Task, VerifyError> {
-    let restore_error =
-        |error| VerifyError::Restore { stage: spec.name.clone(), task: number, error };
+    let restore_error = |error| VerifyError::Restore { stage: spec.name.clone(), task: number, error };
     if first == 1 {
         let task = Task::new(Arc::clone(spec), number, Arc::clone(book));
         return task.map_err(|error| restore_error(RestoreError::Settings(error)));
@@ -305,7 +305,8 @@ impl<'a> Written<'a> {
         let Some(reader) = self.partitions.get_mut(at) else { return Ok(None) };
         while reader.ready.is_empty() && reader.from < reader.until {
             let fetched = self.log.fetch(at, reader.from, FETCH_BYTES)?;
-            reader.from = if fetched.at_end { reader.until } else { fetched.next_offset.max(reader.from + 1) };
+            reader.from =
+                if fetched.at_end { reader.until } else { fetched.next_offset.max(reader.from + 1) };
             for stored in fetched.records {
                 let id = stored.record.header(ID_HEADER).map(|id| &**id).unwrap_or_default();
                 let ours = std::str::from_utf8(id).ok().and_then(|id| id.strip_prefix(self.writer.as_str()));
@@ -320,7 +321,12 @@ impl<'a> Written<'a> {
     }
 
     /// What the task wrote beyond what the re-run gave.
-    fn extra(&mut self, book: &SchemaBook, sequence: u64, epoch: u64) -> Result<Option<Difference>, LogError> {
+    fn extra(
+        &mut self,
+        book: &SchemaBook,
+        sequence: u64,
+        epoch: u64,
+    ) -> Result<Option<Difference>, LogError> {
         let partitions: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
         for at in partitions {
             if let Some((found_sequence, stored)) = self.front(&at)?
@@ -366,7 +372,17 @@ fn describe(
 
 fn of_epoch(record: &EpochRecord, what: String) -> Difference {
     let epoch = record.epoch;
-    Difference { epoch, what, operator: None, at: None, offset: None, id: None, key: None, rerun: None, found: None }
+    Difference {
+        epoch,
+        what,
+        operator: None,
+        at: None,
+        offset: None,
+        id: None,
+        key: None,
+        rerun: None,
+        found: None,
+    }
 }
 
 fn body(value: &Option<Bytes>) -> &[u8] {

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
 use tidewire_schemas::{EpochKind, NotRegistered, Record, SchemaBook};
 
+use crate::fault::{FaultAt, Skips, TaskError};
 use crate::log::{
     CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
 };
 use crate::plan::{OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions, RecoveryReport};
-use crate::task::{Closed, Closing, FaultAt, Skips, Stamp, Task, TaskError};
+use crate::task::{Closed, Closing, Stamp, Task};
 
 /// One minute of stamps, over which faults are counted.
 const MINUTE_MS: i64 = 60_000;

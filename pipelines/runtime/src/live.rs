@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use smol_str::{SmolStr, format_smolstr};
+use tidewire_engine::fault::FaultAt;
 use tidewire_engine::log::Log;
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::{RecoveryOptions, RecoveryReport};
-use tidewire_engine::task::FaultAt;
 use tidewire_engine::worker::{Step, Worker, WorkerError, WorkerOptions};
 use tidewire_schemas::SchemaBook;
 

@@ -105,6 +105,15 @@ impl Network {
         self.with(|state| state.ghosts.iter().map(|ghost| ghost.name.clone()).collect())
     }
 
+    /// A session goes over to a new member of its name, which fences it.
+    pub fn forget_ghost(&self, name: &str) {
+        let forgotten = self.with(|state| {
+            let place = state.ghosts.iter().position(|ghost| ghost.name == name)?;
+            Some(state.ghosts.remove(place))
+        });
+        drop(forgotten);
+    }
+
     /// The broker gives up on a session whose process is gone.
     pub fn end_session(&self, name: &str) {
         let ghost = self.with(|state| {

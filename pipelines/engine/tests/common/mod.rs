@@ -291,7 +291,13 @@ impl Operator for Forgetful {
             ..Interface::default()
         }
     }
-    fn on_record(&self, cx: &mut Cx<'_>, input: &Input<'_>, state: &mut Whole<u64>, (): &()) -> Result<(), Fault> {
+    fn on_record(
+        &self,
+        cx: &mut Cx<'_>,
+        input: &Input<'_>,
+        state: &mut Whole<u64>,
+        (): &(),
+    ) -> Result<(), Fault> {
         **state += 1;
         let count = **state;
         cx.emit(feature("count", input.key, input.time, count as f64));
