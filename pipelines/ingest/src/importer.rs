@@ -4,7 +4,7 @@ use crate::binance::Capture;
 use crate::error::ImportError;
 use crate::feed::Feed;
 use crate::instruments::{InstrumentTable, split_id};
-use crate::limits::HEAD_LINES;
+use crate::limits::{HEAD_BYTES, HEAD_LINES};
 use crate::lines::{Line, Lines};
 use crate::options::{Format, ImportOptions};
 use crate::output::{Item, Output};
@@ -107,23 +107,39 @@ fn check(options: &ImportOptions) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// Tells the format by the first line, and gives the line back.
+/// Tells the format by the first line that is no comment, and gives the lines back. A capture may begin with a line
+/// that is cut: it is told by any line of the head.
 fn detect(lines: &mut Lines) -> Result<Format, ImportError> {
-    let mut seen = Vec::new();
-    let format = loop {
+    let (mut seen, mut bytes) = (Vec::new(), 0);
+    let mut found: Option<Result<Format, ImportError>> = None;
+    while seen.len() < HEAD_LINES && bytes < HEAD_BYTES {
         let mut line = Line::default();
-        if !lines.next(&mut line)? {
-            return Err(ImportError::Empty { path: lines.path().to_owned() });
+        match lines.next(&mut line) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                lines.defer(error);
+                break;
+            }
         }
         let comment = line.bytes.starts_with(b"#");
         let format = format_of(lines, &line);
+        bytes += line.bytes.len();
         seen.push(line);
-        if !comment || format.is_ok() || seen.len() >= HEAD_LINES {
-            break format;
+        match (&found, format) {
+            (_, Ok(Format::BinanceCapture)) => found = Some(Ok(Format::BinanceCapture)),
+            (None, format) if !comment => found = Some(format),
+            _ => continue,
         }
-    };
+        if matches!(found, Some(Ok(_))) {
+            break;
+        }
+    }
     lines.give_back(seen);
-    format
+    found.unwrap_or_else(|| match lines.take_deferred() {
+        Some(error) => Err(error),
+        None => Err(ImportError::Empty { path: lines.path().to_owned() }),
+    })
 }
 
 fn format_of(lines: &Lines, line: &Line) -> Result<Format, ImportError> {

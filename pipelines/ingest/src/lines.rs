@@ -149,6 +149,11 @@ impl Lines {
     pub fn defer(&mut self, error: ImportError) {
         self.deferred = Some(error);
     }
+
+    /// The error that was put off.
+    pub fn take_deferred(&mut self) -> Option<ImportError> {
+        self.deferred.take()
+    }
 }
 
 /// Reads to the next line feed, keeping at most the limit. The length without the line's end, or none at the end.

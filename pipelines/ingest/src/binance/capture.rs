@@ -151,15 +151,11 @@ impl Capture {
                 .as_deref()
                 .ok_or(RejectReason::SnapshotWithoutSymbol { symbols: self.head_symbols });
         };
-        match stream.and_then(|stream| stream.split_once('@')) {
-            Some((of_stream, _)) if !of_stream.eq_ignore_ascii_case(symbol) => {
-                Err(RejectReason::OtherSymbol {
-                    stream: excerpt(stream.unwrap_or_default()),
-                    symbol: excerpt(symbol),
-                })
-            }
-            _ => Ok(symbol),
+        if stream_fits(stream, symbol) {
+            return Ok(symbol);
         }
+        let (stream, symbol) = (excerpt(stream.unwrap_or_default()), excerpt(symbol));
+        Err(RejectReason::OtherSymbol { stream, symbol })
     }
 
     fn instrument_id(&self, symbol: &str, out: &Output) -> Result<SmolStr, RejectReason> {
@@ -205,6 +201,14 @@ fn event_of(message: &Message<'_>, stream: Option<&str>) -> Result<&'static str,
         },
         None if message.bid_quantity.is_some() => Ok(QUOTE),
         None => Err(RejectReason::OtherEvent { event: "a message without event type".to_owned() }),
+    }
+}
+
+/// Whether a message of this symbol can be of this stream: `<symbol>@<what>`, or one of all symbols.
+pub(super) fn stream_fits(stream: Option<&str>, symbol: &str) -> bool {
+    match stream.and_then(|stream| stream.split_once('@')) {
+        Some((of_stream, _)) => of_stream.starts_with('!') || of_stream.eq_ignore_ascii_case(symbol),
+        None => true,
     }
 }
 

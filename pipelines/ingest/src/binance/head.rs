@@ -1,6 +1,6 @@
 //! What the first lines of a capture tell of the whole: its market, its symbol and the venue's clock.
 
-use super::capture::split_received;
+use super::capture::{split_received, stream_fits};
 use super::message::Message;
 use super::offset::difference_us;
 use super::venue::{Venue, possible};
@@ -63,11 +63,16 @@ impl Head {
         let Ok((received_ns, json, offset)) = split_received(&line.bytes) else {
             return;
         };
-        let Ok(mut message) = Message::parse(json, offset) else {
+        let Ok(wrapper) = Message::parse(json, offset) else {
             return;
         };
-        if let Some(inner) = message.data.take() {
-            message = *inner;
+        let stream = wrapper.stream;
+        let message = match wrapper.data {
+            Some(inner) => *inner,
+            None => wrapper,
+        };
+        if message.symbol.is_some_and(|symbol| !stream_fits(stream, symbol)) {
+            return;
         }
         if let [only] = possible(&message)
             && let Some(index) = Venue::ALL.iter().position(|venue| venue == only)

@@ -46,3 +46,37 @@ pub fn import(path: &Path, options: ImportOptions) -> (Vec<Item>, Summary) {
 pub fn import_text(text: impl AsRef<[u8]>, options: ImportOptions) -> (Vec<Item>, Summary) {
     import(file_of(text).path(), options)
 }
+
+/// A capture of the sample that ships.
+pub fn sample(name: &str) -> PathBuf {
+    workspace().join("samples/binance").join(format!("{name}_20240808.gz"))
+}
+
+/// The first lines of a capture of the sample.
+pub fn sample_lines(name: &str, count: usize) -> Vec<String> {
+    let file = std::fs::File::open(sample(name)).unwrap();
+    let text = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(file));
+    std::io::BufRead::lines(text).take(count).map(Result::unwrap).collect()
+}
+
+/// The records among the items.
+pub fn records(items: &[Item]) -> Vec<&tidewire_schemas::Record> {
+    items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Record { record, .. } => Some(record),
+            Item::Rejected { .. } => None,
+        })
+        .collect()
+}
+
+/// Line, code and text of the rejected lines.
+pub fn rejected(items: &[Item]) -> Vec<(u64, &'static str, String)> {
+    items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Record { .. } => None,
+            Item::Rejected { line, reason, .. } => Some((*line, reason.code(), reason.to_string())),
+        })
+        .collect()
+}
