@@ -164,6 +164,11 @@ impl Recovery {
         self
     }
 
+    /// Whether the state is restored, and recorded epochs are being run again.
+    pub fn reruns(&self) -> bool {
+        matches!(self.phase, Some(Phase::Rerun { .. }))
+    }
+
     /// What was done so far.
     pub fn report(&self) -> RecoveryReport {
         self.report

@@ -138,6 +138,14 @@ impl Worker {
         self.slots.values().any(|slot| matches!(slot, Slot::Recovering { .. }))
     }
 
+    /// Whether a task has its state back and runs recorded epochs again.
+    pub fn reruns(&self) -> bool {
+        self.slots.values().any(|slot| match slot {
+            Slot::Recovering { recovery, .. } => recovery.reruns(),
+            _ => false,
+        })
+    }
+
     /// Does what there is to do: serves the group, recovers a little, runs one epoch of each task, commits.
     pub fn step(&mut self, now_ms: i64) -> Result<Step, WorkerError> {
         let mut step = Step::default();
