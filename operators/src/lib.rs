@@ -14,6 +14,7 @@ pub mod momentum;
 pub mod order_book;
 pub mod price_jump;
 pub mod quote_features;
+pub mod risk;
 pub mod rsi;
 pub mod sentiment;
 pub mod stale_feed;
@@ -38,6 +39,7 @@ pub const OPERATORS: &[OperatorType] = &[
     OperatorType::of::<momentum::Momentum>(),
     OperatorType::of::<order_book::OrderBook>(),
     OperatorType::of::<price_jump::PriceJump>(),
+    OperatorType::of::<risk::RiskOrders>(),
     OperatorType::of::<rsi::Rsi>(),
     OperatorType::of::<sentiment::Sentiment>(),
     OperatorType::of::<quote_features::Spread>(),
