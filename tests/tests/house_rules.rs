@@ -70,8 +70,7 @@ const UNSAFE_MODULES: &[&str] = &[];
 const MOST_LINES: usize = 600;
 
 /// Longer files, and why.
-const LONG_FILES: &[(&str, &str)] =
-    &[("pipelines/engine/src/task.rs", "a task's fields are read and written by every step of its epoch")];
+const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Clippy's file for crates whose results must depend on their input alone. That of operators/ covers the contract.
 const STRICT_CLIPPY: &[&str] =
@@ -181,6 +180,33 @@ fn no_text_names_a_path_of_one_machine() {
         assert_eq!(checks::machine_paths(&[file("a.md", &text)]).len(), 1, "{text}");
     }
     none(checks::machine_paths(&[file("a.md", "https://host/home/x, ./root/x, $DIR/work/x")]));
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    none(checks::stale_names(&text_files(), |path| root().join(path).exists()));
+
+    let doc = |text: &str| [file("docs/a.md", text), file("x/src/b.rs", "")];
+    let exists = |path: &str| path == "LICENSE" || path == "docs/a.md";
+    none(checks::stale_names(
+        &doc("[a](../LICENSE), [b](a.md#c), [c](https://host/d.md), `src/b.rs`, `*.rs`"),
+        exists,
+    ));
+    assert_eq!(checks::stale_names(&doc("[a](LICENSE)"), exists).len(), 1);
+    assert_eq!(checks::stale_names(&doc("see `src/c.rs`"), exists).len(), 1);
+}
+
+#[test]
+fn bugs_of_the_simulation_stay_in_tests() {
+    none(checks::feature_users(&text_files(), "tidewire-engine", "sim"));
+
+    let bad = "[dependencies]\ntidewire-engine = { path = 'x', features = ['sim'] }\n";
+    assert_eq!(checks::feature_users(&[file("a/Cargo.toml", bad)], "tidewire-engine", "sim").len(), 1);
+    none(checks::feature_users(
+        &[file("a/Cargo.toml", &bad.replace("[dep", "[dev-dep"))],
+        "tidewire-engine",
+        "sim",
+    ));
 }
 
 #[test]

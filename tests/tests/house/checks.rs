@@ -170,3 +170,62 @@ pub fn clippy_files(files: &[TextFile], strict: &[&str]) -> Vec<String> {
     }
     wrong
 }
+
+/// Links of Markdown files to files that are not there, and source files that they name in backquotes and that are gone.
+pub fn stale_names(files: &[TextFile], exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
+            for link in links.filter(|link| !link.is_empty() && !link.contains(':')) {
+                if !exists(&joined(folder, link)) {
+                    wrong.push(format!("{}:{number}: links to {link}, which is not there", file.path));
+                }
+            }
+            for name in line.split('`').skip(1).step_by(2).filter(|name| is_source(name)) {
+                let end = format!("/{name}");
+                if !files.iter().any(|other| other.path == name || other.path.ends_with(&end)) {
+                    wrong.push(format!("{}:{number}: names {name}, which is not there", file.path));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// Whether text in backquotes is the path of a source file, and no pattern.
+fn is_source(name: &str) -> bool {
+    let plain = name.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
+    plain && [".rs", ".avsc", ".py"].iter().any(|end| name.ends_with(end) && name.len() > end.len())
+}
+
+/// A link's target from the root of the repository.
+fn joined(folder: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in link.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Crates whose code, not only whose tests, switches on `feature` of `of`.
+pub fn feature_users(manifests: &[TextFile], of: &str, feature: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for file in manifests.iter().filter(|file| file.path.ends_with("Cargo.toml")) {
+        let Ok(manifest) = file.text.parse::<toml::Table>() else { continue };
+        let workspace = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies"));
+        for table in [manifest.get("dependencies"), workspace].into_iter().flatten() {
+            let features =
+                table.get(of).and_then(|found| found.get("features")).and_then(toml::Value::as_array);
+            if features.is_some_and(|features| features.iter().any(|found| found.as_str() == Some(feature))) {
+                wrong.push(format!("{} switches on {of}/{feature} outside of tests", file.path));
+            }
+        }
+    }
+    wrong
+}
