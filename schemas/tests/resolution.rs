@@ -147,6 +147,47 @@ fn evolutions_keep_values() {
     }
 }
 
+/// A value goes to the reader's branch of its own type, even where another could take it.
+#[test]
+fn the_branch_of_the_same_type_comes_first() {
+    let plan = Plan::new("\"int\"", "[\"null\", \"double\", \"int\"]").unwrap();
+    let mut out = Vec::new();
+    plan.rewrite(&[6], &mut out).unwrap();
+    assert_eq!(out, [4, 6]);
+}
+
+/// A default may be of any branch, and leaves nothing behind of the branches that it does not fit.
+#[test]
+fn a_default_is_of_the_branch_it_fits() {
+    let reader = json!({"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": ["null", {"type": "array", "items": "int"}, "string"], "default": "x"}]});
+    let writer = json!({"type": "record", "name": "R", "fields": []});
+    let mut out = Vec::new();
+    Plan::new(&writer.to_string(), &reader.to_string()).unwrap().rewrite(&[], &mut out).unwrap();
+    assert_eq!(out, [4, 2, b'x']);
+}
+
+/// Only bytes that need no change are read without a plan.
+#[test]
+fn copies_are_copies() {
+    let copies: Vec<&str> = common::evolutions::all()
+        .into_iter()
+        .filter(|(_, writer, reader)| Plan::new(writer, reader).unwrap().is_copy())
+        .map(|(name, ..)| name)
+        .collect();
+    assert_eq!(
+        copies,
+        [
+            "the same",
+            "string to bytes",
+            "a field renamed",
+            "the record renamed",
+            "decimals of another precision",
+            "symbols added"
+        ]
+    );
+}
+
 /// What cannot be read, where and why.
 #[test]
 fn incompatible_schemas_say_why() {

@@ -32,7 +32,7 @@ fn magnitude(bytes: &[u8], negative: bool) -> Vec<u8> {
     if !negative {
         return bytes.to_vec();
     }
-    // Two's complement: all bits turned, plus one. A carry out of the top means a power of 256.
+    // Two's complement: all bits turned, plus one. The top bit is 0 after the turn, so that no carry leaves it.
     let mut result: Vec<u8> = bytes.iter().map(|b| !b).collect();
     for byte in result.iter_mut().rev() {
         let (sum, carry) = byte.overflowing_add(1);
@@ -41,7 +41,6 @@ fn magnitude(bytes: &[u8], negative: bool) -> Vec<u8> {
             return result;
         }
     }
-    result.insert(0, 1);
     result
 }
 
