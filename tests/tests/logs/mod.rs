@@ -169,6 +169,7 @@ pub fn options(cache_bytes: usize) -> (Arc<AtomicU64>, EmbeddedOptions) {
     let options = EmbeddedOptions {
         durability: Durability::Buffered,
         cache_bytes,
+        write_buffer_bytes: 1 << 20,
         clock: Arc::new(move || clock.load(Ordering::Relaxed)),
     };
     (now_ms, options)
@@ -193,6 +194,18 @@ pub fn record(key: &str, value: &str) -> NewRecord {
 
 pub fn tombstone(key: &str) -> NewRecord {
     NewRecord { value: None, ..record(key, "") }
+}
+
+/// Bytes that do not compress, a different run for each seed.
+pub fn noise(seed: u64, len: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
+    };
+    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
 }
 
 pub fn bytes(text: &str) -> Bytes {

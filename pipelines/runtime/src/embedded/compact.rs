@@ -150,14 +150,16 @@ fn note_last(
     let reading = |offset: u64| format!("compacting {at} at offset {offset}");
     let mut noted = Noted { last: HashMap::new(), end: found.entry.next };
     let mut noted_bytes = 0;
-    for item in view.blocks(found.id, dirty_from, found.entry.next, reading) {
+    // A merge may have put the first dirty records into a block with clean ones.
+    let first = view.base_at_or_below(found.id, dirty_from, reading)?;
+    for item in view.blocks(found.id, first, found.entry.next, reading) {
         let (base, value) = item?;
         done.read_bytes += value.len() as u64;
         if noted_bytes > MAX_NOTED_BYTES {
             noted.end = base;
             break;
         }
-        for logged in decode_block(base, &value, reading)?.records() {
+        for logged in decode_block(base, &value, reading)?.records_from(dirty_from) {
             let offset = logged.stored.offset;
             if !old_enough_ms(logged.appended_ms) {
                 noted.end = offset;

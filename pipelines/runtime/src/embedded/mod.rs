@@ -65,6 +65,9 @@ pub struct EmbeddedOptions {
     pub durability: Durability,
     /// Most bytes of decoded blocks kept in memory.
     pub cache_bytes: usize,
+    /// Bytes gathered in memory before the store writes them to a file of their own: journals keep them safe until
+    /// then. Counts when the log is made, at least 1 MiB.
+    pub write_buffer_bytes: u64,
     /// Stamps appends: milliseconds since the epoch. Retention and compaction count by it.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -74,6 +77,7 @@ impl Default for EmbeddedOptions {
         Self {
             durability: Durability::default(),
             cache_bytes: 32 * 1024 * 1024,
+            write_buffer_bytes: 32 * 1024 * 1024,
             clock: Arc::new(wall_clock_ms),
         }
     }
@@ -109,7 +113,7 @@ impl EmbeddedLog {
     /// Fails with [`OpenError::InUse`] while another process has it open.
     pub fn open(dir: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
         let folder = Folder::open(dir.as_ref())?;
-        let store = Store::open(&folder.store())?;
+        let store = Store::open(&folder.store(), options.write_buffer_bytes)?;
         let index = load_index(&store)?;
         Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),

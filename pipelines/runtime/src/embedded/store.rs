@@ -13,8 +13,8 @@ use super::Durability;
 use super::block::Block;
 use super::keys::{self, PartitionId};
 
-/// Bytes that are gathered in memory before they go to a file of their own.
-const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Least bytes that are gathered in memory before they go to a file of their own.
+const MIN_WRITE_BUFFER_BYTES: u64 = 1024 * 1024;
 /// Bytes of journals on disk before the oldest one has to go.
 const JOURNAL_BYTES: u64 = 192 * 1024 * 1024;
 /// Blocks are cached decoded, see `cache`; this is for the store's own index.
@@ -38,13 +38,14 @@ pub(super) struct BlockKey {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path) -> Result<Self, LogError> {
+    pub(super) fn open(path: &Path, write_buffer_bytes: u64) -> Result<Self, LogError> {
         let failed = |error: String| LogError::Store {
             at: format!("opening the store {}", path.display()),
             error: format!("{error}; if its files are damaged, restore the log's folder from a copy"),
         };
         // The store's own start trusts its files: damage must end in an error, not in a dead thread.
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(path)));
+        let opened =
+            std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(path, write_buffer_bytes)));
         match opened {
             Ok(Ok(store)) => Ok(store),
             Ok(Err(error)) => Err(failed(describe(&error))),
@@ -52,7 +53,7 @@ impl Store {
         }
     }
 
-    fn open_unguarded(path: &Path) -> fjall::Result<Self> {
+    fn open_unguarded(path: &Path, write_buffer_bytes: u64) -> fjall::Result<Self> {
         let database = Database::builder(path)
             .cache_size(STORE_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -65,7 +66,7 @@ impl Store {
                 .separation_threshold(SEPARATE_BYTES)
                 .file_target_size(VALUE_FILE_BYTES);
             KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLE_BYTES)
+                .max_memtable_size(write_buffer_bytes.max(MIN_WRITE_BUFFER_BYTES))
                 .with_kv_separation(Some(values))
         })?;
         Ok(Self { database, keyspace })
@@ -171,6 +172,20 @@ impl View<'_> {
             reached = item.0 + 1;
             Ok(item)
         })
+    }
+
+    /// The base of the block in which `offset` may lie: the last one at or below it, or `offset` itself.
+    pub(super) fn base_at_or_below(
+        &self,
+        id: PartitionId,
+        offset: u64,
+        at: impl Fn(u64) -> String,
+    ) -> Result<u64, LogError> {
+        let mut range =
+            self.snapshot.range(&self.store.keyspace, keys::block(id, 0)..=keys::block(id, offset));
+        let Some(item) = range.next_back() else { return Ok(offset) };
+        let key = item.key().map_err(|e| store_error(at(offset), &e))?;
+        base_of(&key).ok_or_else(|| damaged_key(at(offset), &key))
     }
 
     /// Bases and sizes of the blocks that begin in `from..end`, in order.
