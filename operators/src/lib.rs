@@ -12,6 +12,7 @@ pub mod intents;
 pub mod marks;
 pub mod momentum;
 pub mod order_book;
+pub mod paper_venue;
 pub mod price_jump;
 pub mod quote_features;
 pub mod risk;
@@ -38,6 +39,7 @@ pub const OPERATORS: &[OperatorType] = &[
     OperatorType::of::<quote_features::Mid>(),
     OperatorType::of::<momentum::Momentum>(),
     OperatorType::of::<order_book::OrderBook>(),
+    OperatorType::of::<paper_venue::PaperVenue>(),
     OperatorType::of::<price_jump::PriceJump>(),
     OperatorType::of::<risk::RiskOrders>(),
     OperatorType::of::<rsi::Rsi>(),

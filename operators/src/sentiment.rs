@@ -289,7 +289,7 @@ fn fading(age_us: i64, half_life_ms: i64) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_cmp, reason = "tests")]
 mod tests {
     use super::*;
     use crate::testing::{Harness, ms, only};

@@ -32,8 +32,8 @@ fn values_and_warm_up_are_those_of_talib() {
         if column % 2 == 0 {
             operator = operator.restarting();
         }
-        for (number, row) in rows.iter().enumerate().skip(1) {
-            let got = values(&operator.send("A.V", bar(number as i64 * 1_000, row[0])));
+        for (number, row) in (1_i64..).zip(rows.iter().skip(1)) {
+            let got = values(&operator.send("A.V", bar(number * 1_000, row[0])));
             // Neither sooner nor later than TA-Lib, and to the last bit: the operations are the same.
             let want: Vec<f64> = row[column].parse().into_iter().collect();
             assert_eq!(got, want, "{name}, row {number}");

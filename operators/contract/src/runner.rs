@@ -98,9 +98,10 @@ pub struct Keys<'a, S> {
 }
 
 impl<S: State> Keys<'_, S> {
-    /// The state of `key`, if it has one.
+    /// The state of `key`, if it has one. An empty state is none: whether it still lies there must not show,
+    /// for that depends on when state was flushed.
     pub fn get(&self, key: &str) -> Option<&S> {
-        self.slots.get(self.names.get(key)?)
+        self.slots.get(self.names.get(key)?).filter(|state| state.entries() > 0)
     }
 
     /// The state of `key`, to be changed. A key never seen gets a new state.
@@ -111,7 +112,10 @@ impl<S: State> Keys<'_, S> {
 
     /// Keys that have a state, in key order.
     pub fn keys(&self) -> Vec<Key> {
-        let held = self.names.in_order().filter(|(_, id)| self.slots.get(*id).is_some());
+        let held = self
+            .names
+            .in_order()
+            .filter(|(_, id)| self.slots.get(*id).is_some_and(|state| state.entries() > 0));
         held.map(|(key, _)| key.clone()).collect()
     }
 }

@@ -5,7 +5,6 @@ use super::books::Books;
 use super::*;
 use crate::testing::{Harness, dec, ms, only};
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_contract::Operator as _;
 use tidewire_schemas::{
     Alert, Amount, AssetClass, CashBalance, ExecType, ExecutionReport, Instrument, NewOrder, Order,
     OrderCancelReject, OrderType, Position, Price, Quantity, RiskLimits, TimeInForce, Verdict,
