@@ -233,8 +233,7 @@ impl Recovery {
                 changelog.take(stored, &self.book).map_err(|error| self.cut_error(error))?;
             }
             self.report.changelog_records = changelog.records();
-            // The tail may be a control record, which is no record: the end is reached, not a certain offset.
-            let from = if fetched.at_end { until } else { fetched.next_offset.max(from + 1) };
+            let from = read_on(log, &self.changelog_at(), fetched.at_end, fetched.next_offset, until)?;
             return Ok(Phase::Changelog { changelog, from, until });
         }
         let task = Task::restored(Arc::clone(&self.spec), self.number, Arc::clone(&self.book), &changelog);
@@ -282,7 +281,7 @@ impl Recovery {
                 records.push_back(record);
             }
         }
-        let from = if fetched.at_end { until } else { fetched.next_offset.max(from + 1) };
+        let from = read_on(log, &self.epochs_at(), fetched.at_end, fetched.next_offset, until)?;
         self.phase = Some(Phase::Rerun { task, from, until, records });
         Ok(None)
     }
@@ -301,6 +300,8 @@ impl Recovery {
         let what = match rerun {
             Ok(closed) => difference(record, &closed, !self.report.changed),
             Err(RerunError::Failed { error, .. }) if changed && !accept => Some(error.to_string()),
+            // An outage says nothing of the epoch: it passes.
+            Err(RerunError::Log(error @ LogError::Store { .. })) => return Err(error.into()),
             Err(error) => {
                 return Err(RecoveryError::Rerun {
                     stage: self.spec.name.to_string(),
@@ -342,6 +343,19 @@ impl Recovery {
     fn restore_error(&self, error: RestoreError) -> RecoveryError {
         RecoveryError::Restore { stage: self.spec.name.to_string(), task: self.number, error }
     }
+}
+
+/// Where reading up to `until` goes on after a read. The tail may be a control record, which is no record: the end is
+/// reached, not a certain offset. But there may be more behind a transaction that is still open, of another stage in
+/// the topic of epoch records: then the same place is read again until it is settled.
+fn read_on(
+    log: &dyn Log,
+    at: &TopicPartition,
+    at_end: bool,
+    next_offset: u64,
+    until: u64,
+) -> Result<u64, LogError> {
+    if at_end && log.bounds(at)?.stable_end >= until { Ok(until) } else { Ok(next_offset) }
 }
 
 /// The epoch record in a record of the journal.

@@ -20,6 +20,8 @@ use crate::task::{Closed, Closing, Stamp, Task};
 
 /// One minute of stamps, over which faults are counted.
 const MINUTE_MS: i64 = 60_000;
+/// How often a worker that stops sends a transaction again that was aborted.
+const STOP_TRIES: u32 = 3;
 
 /// How a worker runs.
 #[derive(Clone, Debug, Default)]
@@ -195,12 +197,12 @@ impl Worker {
     /// Flushes and releases every task in a last transaction, then leaves the group.
     pub fn stop(mut self, now_ms: i64) -> Result<Step, WorkerError> {
         let mut step = Step::default();
-        let assignment = self.member.poll()?;
-        if !self.pending.is_empty() {
-            let mut parts = std::mem::take(&mut self.pending);
-            parts.retain(|part| assignment.tasks.contains(&part.task));
-            self.commit(assignment.generation, parts, &mut step)?;
+        self.send_pending(&mut step)?;
+        // An epoch that could not be sent is left to recovery: none after it may be committed without it.
+        for part in std::mem::take(&mut self.pending) {
+            self.slots.remove(&part.task);
         }
+        let assignment = self.member.poll()?;
         let mut parts = Vec::new();
         for task in assignment.tasks {
             if let Some(part) = self.epoch(task, now_ms, true, &mut step)? {
@@ -208,8 +210,23 @@ impl Worker {
             }
         }
         self.commit(assignment.generation, parts, &mut step)?;
+        self.send_pending(&mut step)?;
         self.member.leave()?;
         Ok(step)
+    }
+
+    /// Sends what was aborted cleanly again, a few times at most.
+    fn send_pending(&mut self, step: &mut Step) -> Result<(), WorkerError> {
+        for _ in 0..STOP_TRIES {
+            if self.pending.is_empty() {
+                break;
+            }
+            let assignment = self.member.poll()?;
+            let mut parts = std::mem::take(&mut self.pending);
+            parts.retain(|part| assignment.tasks.contains(&part.task));
+            self.commit(assignment.generation, parts, step)?;
+        }
+        Ok(())
     }
 
     fn recovering(&self, task: u32, skips: Skips, faults: VecDeque<i64>) -> Slot {
