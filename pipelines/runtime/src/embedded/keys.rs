@@ -20,6 +20,8 @@ pub(super) const TOPICS: u8 = b't';
 pub(super) const STATES: u8 = b's';
 pub(super) const POSITIONS: u8 = b'p';
 const BLOCKS: u8 = b'b';
+/// One empty row, written to make the store write something.
+pub(super) const RECLAIM: u8 = b'r';
 
 /// A partition by its topic's number in this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

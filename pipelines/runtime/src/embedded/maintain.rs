@@ -59,11 +59,9 @@ impl EmbeddedLog {
     pub fn maintain(&self, now_ms: u64, budget_bytes: u64) -> Result<Maintained, LogError> {
         let mut rounds = lock(&self.rounds);
         let mut done = Maintained::default();
-        let mut partitions = self.index().partitions(None);
+        let partitions = self.index().partitions(None);
         let start = rounds.next.take().map_or(0, |next| partitions.partition_point(|at| *at < next));
-        let start = start.min(partitions.len());
-        partitions.rotate_left(start);
-        for at in partitions {
+        for at in partitions.into_iter().skip(start) {
             if done.read_bytes >= budget_bytes {
                 (rounds.next, done.more) = (Some(at), true);
                 break;

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode, Readable,
@@ -15,12 +16,17 @@ use super::keys::{self, PartitionId};
 
 /// Least bytes that are gathered in memory before they go to a file of their own.
 const MIN_WRITE_BUFFER_BYTES: u64 = 1024 * 1024;
+/// How often, and how many times, it is looked whether a buffer was written out.
+const WRITE_OUT_POLL: Duration = Duration::from_millis(5);
+const WRITE_OUT_POLLS: u32 = 2000;
 /// Bytes of journals on disk before the oldest one has to go.
 const JOURNAL_BYTES: u64 = 192 * 1024 * 1024;
 /// Blocks are cached decoded, see `cache`; this is for the store's own index.
 const STORE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Values above this are kept out of the store's tree, so that they are not rewritten as it grows.
 const SEPARATE_BYTES: u32 = 2 * 1024;
+/// A file of such values is written anew when this share of it is deleted.
+const STALE_SHARE: f32 = 0.5;
 /// Bytes of one file of such values.
 const VALUE_FILE_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -64,6 +70,8 @@ impl Store {
             let values = KvSeparationOptions::default()
                 .compression(fjall::CompressionType::None)
                 .separation_threshold(SEPARATE_BYTES)
+                .staleness_threshold(STALE_SHARE)
+                .age_cutoff(1.0)
                 .file_target_size(VALUE_FILE_BYTES);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(write_buffer_bytes.max(MIN_WRITE_BUFFER_BYTES))
@@ -88,9 +96,31 @@ impl Store {
 
     /// Gives the disk space of deleted blocks back. Rewrites the store's tree, so it is for now and then.
     pub(super) fn reclaim(&self) -> Result<(), LogError> {
+        let doing = || "giving disk space back".to_owned();
+        let failed = |e: fjall::Error| store_error(doing(), &e);
+        self.write_out()?;
+        // The first pass finds which files nobody refers to any more, the second lets go of them.
+        self.keyspace.major_compact().map_err(failed)?;
+        self.keyspace.major_compact().map_err(failed)?;
+        // They are deleted when the next buffer is written out, so there has to be one.
+        let mut batch = self.batch(Durability::Buffered);
+        batch.put(&[keys::RECLAIM], Vec::new());
+        batch.commit(doing)?;
+        self.write_out()
+    }
+
+    /// Has the store write its buffer to a file, and waits for it as long as that is reasonable.
+    fn write_out(&self) -> Result<(), LogError> {
         let failed = |e: fjall::Error| store_error("giving disk space back".to_owned(), &e);
-        self.keyspace.rotate_memtable_and_wait().map_err(failed)?;
-        self.keyspace.major_compact().map_err(failed)
+        self.keyspace.rotate_memtable().map_err(failed)?;
+        for _ in 0..WRITE_OUT_POLLS {
+            let idle = self.keyspace.sealed_memtable_count() == 0 && self.database.active_compactions() == 0;
+            if idle {
+                break;
+            }
+            std::thread::sleep(WRITE_OUT_POLL);
+        }
+        Ok(())
     }
 
     /// Bytes on disk, journals included.
