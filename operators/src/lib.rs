@@ -17,6 +17,7 @@ pub mod price_jump;
 pub mod quote_features;
 pub mod risk;
 pub mod rsi;
+pub mod seen_ids;
 pub mod sentiment;
 pub mod stale_feed;
 #[cfg(test)]

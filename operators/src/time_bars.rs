@@ -4,7 +4,9 @@
 //! a trade at the end of one belongs to the next. Open and close go by event time, then arrival. Volume is the sum
 //! of quantities, notional the sum of price times quantity (each rounded half-even to 12 places), VWAP is notional
 //! over volume, half-even. For multiplied or inverse contracts volume counts contracts, and VWAP keeps its meaning
-//! as a price weighted by contracts. Trades that are no market trades are left out.
+//! as a price weighted by contracts. Trades that are no market trades are left out, and so is a trade whose id the window
+//! has already: a feed that reconnects sends some twice. An id of 0 is none. Where a venue's ids leave many gaps, only
+//! the highest are remembered (see [`crate::seen_ids`]).
 //!
 //! A bar is given out when the watermark passes the window's end, with `event_time` = `window_end`; there is no
 //! warm-up. A trade that comes after that, but no later than `allowed_lateness_ms`, gives the bar again with
@@ -21,6 +23,7 @@ use tidewire_schemas::{
 };
 
 use crate::common::{check_between, check_span, overflow};
+use crate::seen_ids::SeenIds;
 
 /// Most windows of one instrument that may be open at once. Only event times far apart reach it.
 pub const MAX_OPEN_WINDOWS: usize = 100_000;
@@ -68,6 +71,7 @@ persist! {
         buy_volume: Quantity,
         notional: Amount,
         trade_count: i64,
+        ids: SeenIds,
         /// Revision of the next output; above 0 the window has closed before.
         revision: i32,
     }
@@ -142,6 +146,9 @@ impl Operator for TimeBars {
             return Err(Fault::new("too-many-windows", text));
         }
         let window = state.open.get_or_insert_with(start, Window::default);
+        if trade.trade_id != 0 && !window.ids.insert(trade.trade_id) {
+            return Ok(());
+        }
         window.add(trade).map_err(overflow("bar", input.key))?;
         if cx.has_passed(end) {
             self.emit(cx, input.key, state, start, false)?;
@@ -243,8 +250,8 @@ impl Window {
     fn add(&mut self, trade: &Trade) -> Result<(), DecimalError> {
         let (time, price) = (trade.event_time, trade.price);
         if self.trade_count == 0 {
-            let revision = self.revision;
-            *self = Self { revision, ..Self::empty(time, price) };
+            let (revision, ids) = (self.revision, std::mem::take(&mut self.ids));
+            *self = Self { revision, ids, ..Self::empty(time, price) };
         }
         if time < self.first_time {
             (self.first_time, self.open) = (time, price);
@@ -341,6 +348,16 @@ mod tests {
         let mut bars = Harness::new::<TimeBars>("interval_ms = 1000");
         bars.send("A.V", Trade { market: false, ..trade(0, "99", "1") });
         assert!(bars.advance_to(ms(5_000)).is_empty());
+    }
+
+    #[test]
+    fn a_trade_sent_twice_counts_once() {
+        let mut bars = Harness::new::<TimeBars>("interval_ms = 1000").restarting();
+        for (id, price) in [(7, "1"), (8, "2"), (7, "1"), (6, "3"), (8, "2"), (0, "4"), (0, "4")] {
+            bars.send("A.V", Trade { trade_id: id, ..trade(0, price, "1") });
+        }
+        let bar = only::<Bar>(&bars.advance_to(ms(1_000))).remove(0);
+        assert_eq!((bar.trade_count, bar.notional), (5, dec("14")));
     }
 
     #[test]
