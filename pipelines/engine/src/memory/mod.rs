@@ -7,6 +7,8 @@ mod faults;
 mod partition;
 mod signal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -55,10 +55,11 @@ pub(super) struct Rounds {
 impl EmbeddedLog {
     /// One round: retention, compaction where it is worth while, merging of small blocks. `now_ms` is the time by the
     /// log's own clock; the round ends when about `budget_bytes` of blocks were read. Writers and readers go on
-    /// meanwhile.
+    /// meanwhile. An error is the first one met; the other partitions were seen to all the same.
     pub fn maintain(&self, now_ms: u64, budget_bytes: u64) -> Result<Maintained, LogError> {
         let mut rounds = lock(&self.rounds);
         let mut done = Maintained::default();
+        let mut first_error = None;
         let partitions = self.index().partitions(None);
         let start = rounds.next.take().map_or(0, |next| partitions.partition_point(|at| *at < next));
         for at in partitions.into_iter().skip(start) {
@@ -66,17 +67,30 @@ impl EmbeddedLog {
                 (rounds.next, done.more) = (Some(at), true);
                 break;
             }
-            let found = self.index().find(&at)?;
-            rounds.replaced_bytes += self.retain_partition(&at, &found, now_ms, &mut done)?;
-            rounds.replaced_bytes +=
-                self.compact_if_worth_while(&at, &found, now_ms, &mut rounds, &mut done)?;
-            rounds.replaced_bytes += self.merge_partition(&at, &found, &mut done)?;
+            // A damaged partition does not keep the others waiting.
+            match self.maintain_partition(&at, now_ms, &mut rounds, &mut done) {
+                Ok(replaced_bytes) => rounds.replaced_bytes += replaced_bytes,
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
         }
         if rounds.replaced_bytes >= RECLAIM_BYTES && rounds.replaced_bytes >= self.disk_bytes()? / 3 {
             self.store.reclaim()?;
             rounds.replaced_bytes = 0;
         }
-        Ok(done)
+        first_error.map_or(Ok(done), Err)
+    }
+
+    fn maintain_partition(
+        &self,
+        at: &TopicPartition,
+        now_ms: u64,
+        rounds: &mut Rounds,
+        done: &mut Maintained,
+    ) -> Result<u64, LogError> {
+        let found = self.index().find(at)?;
+        Ok(self.retain_partition(at, &found, now_ms, done)?
+            + self.compact_if_worth_while(at, &found, now_ms, rounds, done)?
+            + self.merge_partition(at, &found, done)?)
     }
 
     /// Deletes what the topics' retention by age and by bytes does not keep. Returns how many blocks went.

@@ -19,6 +19,8 @@ mod remote;
 mod rewrite;
 mod server;
 mod store;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod write;
 
