@@ -264,6 +264,15 @@ proptest! {
         }
     }
 
+    #[test]
+    fn floats_are_near(count in decimal()) {
+        let parsed: f64 = units(count).to_string().parse().unwrap();
+        let made = units(count).to_f64();
+        let ulps = (made.to_bits() as i64).abs_diff(parsed.to_bits() as i64);
+        prop_assert!(made == parsed || ulps <= 1, "{} {}", made, parsed);
+        prop_assert!(count.abs() > 1 << 53 || made.to_bits() == parsed.to_bits());
+    }
+
     /// rust_decimal is another implementation of the same numbers.
     #[test]
     fn rust_decimal_agrees(a in decimal(), b in decimal()) {

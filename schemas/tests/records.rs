@@ -220,6 +220,11 @@ fn foreign_data_are_shown() {
     );
     body.push(0);
     assert!(reader.read(&body).is_err());
+    let flags = JsonReader::new("{\"type\":\"array\",\"items\":\"boolean\"}").unwrap();
+    let many = [&[0x80, 0x89, 0x7a][..], &vec![1; 1_000_000], &[0]].concat();
+    assert_eq!(flags.read(&many).unwrap().as_array().unwrap().len(), 1_000_000);
+    let too_many = [&many[..many.len() - 1], &many].concat();
+    assert!(flags.read(&too_many).unwrap_err().to_string().contains("too many values"));
     let nulls = JsonReader::new("{\"type\":\"array\",\"items\":\"null\"}").unwrap();
     assert!(nulls.read(&[0xfe, 0xff, 0xff, 0xff, 0x0f, 0]).is_err());
 }

@@ -342,6 +342,23 @@ fn empty_items_are_bounded() {
     assert!(book.decode(&value(1, &many)).is_err());
 }
 
+/// A default of this build cannot blow a few bytes up without end.
+#[test]
+fn rewritten_records_are_bounded() {
+    let list = |fields: Value| {
+        let inner = json!({"type": "record", "name": "Inner", "fields": fields});
+        json!({"type": "record", "name": "R", "fields": [
+            {"name": "list", "type": {"type": "array", "items": inner}}]})
+    };
+    let text = "x".repeat(100_000);
+    let reader = list(json!([{"name": "text", "type": "string", "default": text}])).to_string();
+    let plan = Plan::new(&list(json!([])).to_string(), &reader).unwrap();
+    let rewrite = |count: i64| plan.rewrite(&[varint(count), vec![0]].concat(), &mut Vec::new());
+    assert_eq!(rewrite(100), Ok(()));
+    let error = rewrite(60_000).unwrap_err().to_string();
+    assert!(error.contains("too large"), "{error}");
+}
+
 /// Lists in several blocks, with and without their size, are read as one.
 #[test]
 fn blocks_are_joined() {

@@ -101,11 +101,11 @@ macro_rules! arithmetic {
                 step.0 == 0 || self.0 % step.0 == 0
             }
 
-            /// Nearest float, for statistics only.
+            /// As a float, for statistics only: the nearest up to 2^53 units, then within one unit in the last place.
             #[inline]
             pub fn to_f64(self) -> f64 {
-                // Up to 2^53 units the count itself is exact, so that one rounding happens, in the division.
-                // Beyond, the whole and the fraction each are exact.
+                // Up to 2^53 units the count itself is exact, so that one rounding happens, in the division. Beyond,
+                // whole and fraction apart lose less than the count.
                 if self.0.unsigned_abs() <= 1 << 53 {
                     return self.0 as f64 / UNITS_PER_ONE as f64;
                 }
