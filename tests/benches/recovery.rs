@@ -20,7 +20,7 @@ use tidewire_schemas::{EventTime, FeatureValue, Kind, SchemaBook, Trade};
 /// Records a simulated second, once all keys are there.
 const RATE: i64 = 20_000;
 /// Simulated seconds of load after the keys are there.
-const SECONDS: i64 = 60;
+const SECONDS: i64 = 65;
 /// Simulated milliseconds between two epochs.
 const EPOCH_MS: i64 = 10;
 
