@@ -170,7 +170,7 @@ fn read_line(reader: &mut dyn BufRead, out: &mut Vec<u8>) -> io::Result<Option<u
             break;
         }
         any = true;
-        let end = chunk.iter().position(|&byte| byte == b'\n');
+        let end = memchr::memchr(b'\n', chunk);
         let part = &chunk[..end.unwrap_or(chunk.len())];
         let room = MAX_LINE_BYTES - out.len();
         out.extend_from_slice(&part[..part.len().min(room)]);

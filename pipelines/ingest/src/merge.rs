@@ -26,7 +26,7 @@ pub struct Merged {
 struct Source {
     importer: Importer,
     head: Option<Result<Item, ImportError>>,
-    /// Greatest timestamp so far: a record that goes back in time keeps its place in its file.
+    /// Timestamp of the last record read; a rejected line is given out at it.
     time_ms: i64,
     ended: bool,
 }
@@ -84,7 +84,7 @@ impl Source {
             return;
         };
         if let Ok(Item::Record { timestamp_ms, .. }) = &item {
-            self.time_ms = self.time_ms.max(*timestamp_ms);
+            self.time_ms = *timestamp_ms;
         }
         self.head = Some(item);
     }

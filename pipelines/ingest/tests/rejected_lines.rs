@@ -251,9 +251,10 @@ fn an_unknown_instrument_is_imported_once_it_is_described() {
          DOGEUSDT.BINANCE_USDM,PERPETUAL,DOGE,USDT,USDT,1,false,0.00001,1\n",
     );
     let text = TRADE.replace("btcusdt", "dogeusdt").replace("BTCUSDT", "DOGEUSDT");
-    let (items, _) = import_text([QUOTE, &text, TRADE].join("\n"), ImportOptions::default());
+    let (items, summary) = import_text([QUOTE, &text, TRADE].join("\n"), ImportOptions::default());
     let found = rejected(&items);
     assert_eq!((found.len(), found[0].0, found[0].1), (1, 2, "unknown-instrument"));
+    assert_eq!(summary.venue_offset.unwrap().observations, 2, "a rejected line tells nothing");
     let reason = "instrument `DOGEUSDT.BINANCE_USDM` is not known: describe it in a file of instruments";
     assert!(found[0].2.starts_with(reason), "{}", found[0].2);
     let options = ImportOptions {

@@ -24,8 +24,7 @@ pub(crate) struct Capture {
     /// Symbol of snapshots that name none: the one that was named, or the only one at the head of the file.
     snapshot_symbol: Option<SmolStr>,
     head_symbols: usize,
-    /// Instrument ids by symbol, of those that are known.
-    ids: BTreeMap<SmolStr, SmolStr>,
+    ids: Ids,
     line: Line,
 }
 
@@ -62,7 +61,7 @@ impl Capture {
             offset,
             snapshot_symbol: named.map(|(symbol, _)| SmolStr::new(symbol)).or_else(|| only.cloned()),
             head_symbols: head.symbols.len(),
-            ids: BTreeMap::new(),
+            ids: Ids { venue, by_symbol: BTreeMap::new() },
             line: Line::default(),
         })
     }
@@ -80,8 +79,12 @@ impl Capture {
         };
         let event = event_of(&message, stream)?;
         self.check_venue(&message, event)?;
-        let symbol = self.symbol_of(&message, event, stream)?;
-        let instrument = self.instrument_id(symbol, out)?;
+        let of_snapshots = self
+            .snapshot_symbol
+            .as_deref()
+            .ok_or(RejectReason::SnapshotWithoutSymbol { symbols: self.head_symbols });
+        let symbol = symbol_of(&message, event, stream, of_snapshots)?;
+        let instrument = self.ids.of(symbol, out)?;
         let received = Received {
             instrument,
             nanos: received_ns,
@@ -135,37 +138,45 @@ impl Capture {
         let found = venues.iter().map(|venue| venue.name()).collect::<Vec<_>>().join(" or ");
         Err(RejectReason::OtherVenue { event, expected: self.venue, found })
     }
+}
 
-    fn symbol_of<'a>(
-        &'a self,
-        message: &Message<'a>,
-        event: &'static str,
-        stream: Option<&str>,
-    ) -> Result<&'a str, RejectReason> {
-        let Some(symbol) = message.symbol else {
-            if event != SNAPSHOT {
-                return Err(RejectReason::MissingField { event, field: "s" });
-            }
-            return self
-                .snapshot_symbol
-                .as_deref()
-                .ok_or(RejectReason::SnapshotWithoutSymbol { symbols: self.head_symbols });
+/// The symbol of a message; of a snapshot that names none the one given.
+fn symbol_of<'a>(
+    message: &Message<'a>,
+    event: &'static str,
+    stream: Option<&str>,
+    of_snapshots: Result<&'a str, RejectReason>,
+) -> Result<&'a str, RejectReason> {
+    let Some(symbol) = message.symbol else {
+        return if event == SNAPSHOT {
+            of_snapshots
+        } else {
+            Err(RejectReason::MissingField { event, field: "s" })
         };
-        if stream_fits(stream, symbol) {
-            return Ok(symbol);
-        }
-        let (stream, symbol) = (excerpt(stream.unwrap_or_default()), excerpt(symbol));
-        Err(RejectReason::OtherSymbol { stream, symbol })
+    };
+    if stream_fits(stream, symbol) {
+        return Ok(symbol);
     }
+    let (stream, symbol) = (excerpt(stream.unwrap_or_default()), excerpt(symbol));
+    Err(RejectReason::OtherSymbol { stream, symbol })
+}
 
-    fn instrument_id(&self, symbol: &str, out: &Output) -> Result<SmolStr, RejectReason> {
-        if let Some(id) = self.ids.get(symbol) {
+/// Instrument ids by symbol, of those that are described: a lookup instead of a new text for each message.
+struct Ids {
+    venue: Venue,
+    by_symbol: BTreeMap<SmolStr, SmolStr>,
+}
+
+impl Ids {
+    fn of(&mut self, symbol: &str, out: &Output) -> Result<SmolStr, RejectReason> {
+        if let Some(id) = self.by_symbol.get(symbol) {
             return Ok(id.clone());
         }
         let id = format_smolstr!("{symbol}.{}", self.venue);
         if !out.instruments.contains(&id) {
             return Err(RejectReason::UnknownInstrument { instrument: excerpt(&id) });
         }
+        self.by_symbol.insert(SmolStr::new(symbol), id.clone());
         Ok(id)
     }
 }
