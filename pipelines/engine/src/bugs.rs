@@ -20,6 +20,7 @@ pub enum Bug {
     PositionsLeftOut,
 }
 
+#[cfg(feature = "sim")]
 impl Bug {
     /// Every bug there is.
     pub const ALL: [Bug; 6] = [
@@ -32,19 +33,43 @@ impl Bug {
     ];
 }
 
+/// Tells which sources of a batch were at their end, for [`Bug::WrongIdle`].
+#[inline]
+pub(crate) fn note_ends(ends: impl Iterator<Item = bool>) {
+    if on(Bug::WrongIdle) {
+        switch::set_ends(ends);
+    }
+}
+
+/// What [`Bug::WrongIdle`] says of a source, if it is on.
+#[inline]
+pub(crate) fn wrong_idle(source: usize) -> Option<bool> {
+    on(Bug::WrongIdle).then(|| switch::ended(source))
+}
+
 #[cfg(feature = "sim")]
 mod switch {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     use super::Bug;
 
     thread_local! {
         static ACTIVE: Cell<Option<Bug>> = const { Cell::new(None) };
+        /// Which sources of the last batch were at their end.
+        static ENDS: RefCell<Vec<bool>> = const { RefCell::new(Vec::new()) };
     }
 
     /// Whether `bug` is on in this thread.
     pub(crate) fn on(bug: Bug) -> bool {
         ACTIVE.get() == Some(bug)
+    }
+
+    pub(super) fn set_ends(ends: impl Iterator<Item = bool>) {
+        ENDS.set(ends.collect());
+    }
+
+    pub(super) fn ended(source: usize) -> bool {
+        ENDS.with_borrow(|ends| ends.get(source).copied().unwrap_or(false))
     }
 
     /// Runs `f` with `bug` on in this thread, or with none.
@@ -61,14 +86,23 @@ mod switch {
     }
 }
 
-#[cfg(feature = "sim")]
+/// In a build without the feature `sim` no bug is there.
+#[cfg(not(feature = "sim"))]
+mod switch {
+    use super::Bug;
+
+    #[inline(always)]
+    pub(crate) const fn on(_: Bug) -> bool {
+        false
+    }
+
+    pub(super) fn set_ends(_: impl Iterator<Item = bool>) {}
+
+    pub(super) fn ended(_: usize) -> bool {
+        false
+    }
+}
+
 pub(crate) use switch::on;
 #[cfg(feature = "sim")]
 pub use switch::with;
-
-/// No bug is in a build without the feature `sim`.
-#[cfg(not(feature = "sim"))]
-#[inline(always)]
-pub(crate) const fn on(_: Bug) -> bool {
-    false
-}

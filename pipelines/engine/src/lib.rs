@@ -1,5 +1,9 @@
 //! The engine: epochs, merge, watermarks, keyed state, timers and recovery, without any I/O.
 
+#[cfg(feature = "sim")]
+pub mod bugs;
+#[cfg(not(feature = "sim"))]
+mod bugs;
 pub mod cut;
 pub mod dataflow;
 pub mod driver;
@@ -18,6 +22,8 @@ pub mod partition;
 pub mod plan;
 pub mod recovery;
 pub mod rerun;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod sync;
 pub mod task;
 pub mod tide;

@@ -8,6 +8,7 @@ use smol_str::{SmolStr, format_smolstr};
 use tidewire_contract::{Origin, persist};
 use tidewire_schemas::{EventTime, Record, SchemaBook, SkippedRecord};
 
+use crate::bugs;
 use crate::dataflow::{Epoch, Graph};
 use crate::fault::{FaultAt, Skip, Skips, TaskError};
 use crate::frame::{AT_RECORD, Frame, Item, Step};
@@ -71,6 +72,8 @@ pub struct Task {
     intake: Intake,
     sequence: u64,
     epoch: u64,
+    /// The last epoch with a flush.
+    cut_epoch: u64,
     engine: EngineState,
     state_sum: u64,
     orphans: Vec<Bytes>,
@@ -95,6 +98,7 @@ impl Task {
             book,
             sequence: 0,
             epoch: 0,
+            cut_epoch: 0,
             engine: EngineState::default(),
             state_sum: 0,
             orphans: Vec::new(),
@@ -182,6 +186,11 @@ impl Task {
     /// Whether a flush is due at `stamp_ms`.
     pub fn flush_due(&self, stamp_ms: i64) -> bool {
         self.engine.last_flush_ms.is_none_or(|last| stamp_ms - last >= self.spec.flush_interval_ms)
+    }
+    /// Whether a cut is due though nothing comes any more. A task that went quiet is cut all the same: what its epochs
+    /// since the last cut took would else grow older than the compacted inputs are kept.
+    pub fn quiet_cut_due(&self, stamp_ms: i64) -> bool {
+        !self.is_open() && self.epoch > self.cut_epoch && self.flush_due(stamp_ms)
     }
     /// The stamp an epoch at `now_ms` has: stamps never go back.
     pub fn stamp_at(&self, now_ms: i64) -> i64 {
@@ -334,6 +343,7 @@ impl Task {
     }
 
     fn extend_spans(&mut self, batch: &Batch) {
+        bugs::note_ends(batch.spans.iter().map(|span| span.at_end));
         for (position, span) in self.engine.positions.iter_mut().zip(&batch.spans) {
             *position = span.next;
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
 use tidewire_schemas::{EpochKind, NotRegistered, Record, SchemaBook};
 
+use crate::bugs::{self, Bug};
 use crate::fault::{FaultAt, Skips, TaskError};
 use crate::log::{
     CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
@@ -288,11 +289,12 @@ impl Worker {
         }
         let Some(Slot::Running(running)) = self.slots.get_mut(&number) else { return Ok(None) };
         let task = &mut running.task;
+        let stamp_ms = task.stamp_at(now_ms);
+        running.wants_cut |= task.quiet_cut_due(stamp_ms);
         let wants_cut = running.wants_cut || releases;
         if !task.is_open() && !wants_cut {
             return Ok(None);
         }
-        let stamp_ms = task.stamp_at(now_ms);
         let kind = match (releases, running.wants_cut) {
             (true, _) => EpochKind::Release,
             (false, true) => EpochKind::Cut,
@@ -416,7 +418,9 @@ impl Worker {
             appends.entry(at).or_default().push(journal_record(&self.spec, &self.book, &part.closed)?);
             let (at, offset) = part.driving.clone();
             let metadata = part.closed.record.epoch.to_string();
-            offsets.push((at, CommittedOffset { offset, metadata }));
+            if !bugs::on(Bug::PositionsLeftOut) {
+                offsets.push((at, CommittedOffset { offset, metadata }));
+            }
         }
         Ok(Transaction { generation, appends: appends.into_iter().collect(), offsets })
     }

@@ -50,7 +50,9 @@ pub struct Books {
 impl Books {
     /// Takes note of a limit that the outside appended.
     pub fn appended(&mut self, record: &Record) {
-        if let Record::RiskLimits(RiskLimits { account, max_position: Some(limit), .. }) = record {
+        if let Record::RiskLimits(limits) = record
+            && let RiskLimits { account, max_position: Some(limit), .. } = &**limits
+        {
             self.limits.entry(account.clone()).or_default().insert(whole(*limit));
         }
     }
@@ -115,9 +117,10 @@ impl Books {
         let Some(order) = &decision.order_id else { return Ok(()) };
         let limit = check.limit.unwrap_or_default();
         let in_force = limit == amount(DEFAULT_LIMIT)
-            || self.limits.get(&decision.account).is_some_and(|limits| {
-                limits.iter().any(|known| amount(*known) == limit)
-            });
+            || self
+                .limits
+                .get(&decision.account)
+                .is_some_and(|limits| limits.iter().any(|known| amount(*known) == limit));
         ensure(in_force, "limits", || "a limit that was never set".to_owned())?;
         ensure(amount(worst) <= limit, "limits", || format!("approved up to {worst}"))?;
         self.approvals += 1;

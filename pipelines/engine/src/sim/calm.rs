@@ -3,6 +3,9 @@
 use super::cluster::Cluster;
 use super::straight;
 use super::trace::Broken;
+use crate::intake::Source;
+use crate::plan::StageSpec;
+use crate::verify::verify_task;
 
 /// Rounds, each a step of every worker, after which what is not done stalls.
 const MAX_ROUNDS: u32 = 4_000;
@@ -10,6 +13,8 @@ const MAX_ROUNDS: u32 = 4_000;
 const SILENCE_MS: i64 = 60_000;
 /// How often that is done with no effect before the run is over.
 const QUIET_TIMES: u32 = 2;
+/// One seed in so many is verified as a whole at its end; its epochs were all run again before.
+const VERIFIED_ONE_IN: u64 = 4;
 
 impl Cluster {
     /// Clears all trouble, runs until nothing is left to do, and checks everything.
@@ -22,6 +27,7 @@ impl Cluster {
         if let Some(lines) = self.follow().lines() {
             straight::compare(&self.scenario, &self.book, lines)?;
         }
+        self.verify()?;
         self.check_recoverable()
     }
 
@@ -41,6 +47,7 @@ impl Cluster {
     fn run_until_quiet(&mut self) -> Result<(), Broken> {
         let mut quiet = 0;
         for _ in 0..MAX_ROUNDS {
+            self.report.rounds += 1;
             self.start_missing()?;
             let mut worked = false;
             // From the last to the first, because a worker that must be replaced leaves its place.
@@ -76,11 +83,15 @@ impl Cluster {
         }
         for (stage, spec) in self.builds.iter().enumerate() {
             let seats = self.seats.iter().filter(|seat| seat.stage == stage);
-            let mut held: Vec<u32> = seats.clone().flat_map(|seat| seat.worker.tasks()).map(|t| t.number()).collect();
+            let mut held: Vec<u32> =
+                seats.clone().flat_map(|seat| seat.worker.tasks()).map(|t| t.number()).collect();
             held.sort_unstable();
             if held != (0..spec.tasks()).collect::<Vec<_>>() {
                 let detail = format!("{}: tasks {held:?} of {} run", spec.name, spec.tasks());
                 return Err(Broken::new("nothing stalls", detail));
+            }
+            for task in 0..spec.tasks() {
+                self.check_cut(stage, task, spec)?;
             }
             let mut tasks = seats.flat_map(|seat| seat.worker.tasks());
             if let Some((task, timer)) = tasks.find_map(|task| Some((task.number(), task.next_timer()?))) {
@@ -91,11 +102,48 @@ impl Cluster {
         Ok(())
     }
 
+    /// `tidewire verify` must find every epoch as it was, as long as their inputs are all there.
+    fn verify(&mut self) -> Result<(), Broken> {
+        if self.ages.inputs_compacted() || !self.scenario.seed.is_multiple_of(VERIFIED_ONE_IN) {
+            return Ok(());
+        }
+        for spec in &self.builds {
+            for task in 0..spec.tasks() {
+                let report = verify_task(&self.log, spec, &self.book, task, |_| {});
+                let report = report.map_err(|error| Broken::new("verification", error.to_string()))?;
+                if let Some(difference) = report.difference {
+                    let detail = format!("{}/{task}: {difference:?}", spec.name);
+                    return Err(Broken::new("verification", detail));
+                }
+                self.report.verified += report.epochs;
+            }
+        }
+        Ok(())
+    }
+
+    /// A task at rest is cut: nothing that recovery would read again is left to grow old.
+    fn check_cut(&self, stage: usize, task: u32, spec: &StageSpec) -> Result<(), Broken> {
+        for (place, source) in Source::of_task(spec, task).iter().enumerate() {
+            let again = self.follow().read_again(stage, task, place);
+            if !again.is_empty() {
+                let detail = format!("{}/{task}: {} {again:?} is in no cut", spec.name, source.at);
+                return Err(Broken::new("a task at rest is cut", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// Everything is killed once more: what was committed must be there again, and nothing new.
     fn check_recoverable(&mut self) -> Result<(), Broken> {
         let outputs = self.report.outputs;
         while !self.seats.is_empty() {
             self.crash(0, false);
+        }
+        // All of it is old by now: a second pass takes the tombstones too.
+        for topic in self.builds.iter().map(|spec| spec.changelog_topic()).collect::<Vec<_>>() {
+            for _ in 0..2 {
+                self.compact(&topic)?;
+            }
         }
         self.run_until_quiet()?;
         self.check_at_rest()?;

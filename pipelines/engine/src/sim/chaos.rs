@@ -25,7 +25,7 @@ impl Cluster {
         match action {
             Action::Step => self.step(place).map(|_| ()),
             Action::Clock => {
-                let ms = if self.random.chance(4) { 3_000 } else { self.random.between(0, 90) };
+                let ms = if self.random.chance(6) { 2_000 } else { self.random.between(0, 120) };
                 self.clock(ms);
                 Ok(())
             }

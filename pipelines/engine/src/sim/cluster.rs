@@ -70,7 +70,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The cluster of a scenario, its workers started; inputs are there if the scenario says so.
-    pub fn new(scenario: Scenario) -> Result<Self, Broken> {
+    pub fn new(scenario: Scenario, trace: Trace) -> Result<Self, Broken> {
         let log = match scenario.control_records {
             true => MemoryLog::with_control_records(),
             false => MemoryLog::new(),
@@ -92,7 +92,7 @@ impl Cluster {
             builds,
             seats: Vec::new(),
             now_ms: START_MS,
-            trace: Trace::default(),
+            trace,
             ages: Ages::default(),
             follow,
             books: Books::default(),
@@ -215,6 +215,7 @@ impl Cluster {
         self.report.epochs = self.follow.epochs;
         self.report.outputs = self.follow.outputs;
         self.report.dead_letters = self.letters.found;
+        self.report.late = self.letters.found_late;
         self.report.orders = self.books.approvals;
         Ok(true)
     }

@@ -23,6 +23,7 @@ const INPUTS: [&str; 3] = [topics::MARKS, topics::INSTRUMENTS, topics::RISK_LIMI
 pub struct Ages {
     ends: BTreeMap<TopicPartition, Vec<(i64, u64)>>,
     during_recovery: BTreeMap<SmolStr, bool>,
+    inputs_compacted: bool,
 }
 
 impl Ages {
@@ -39,6 +40,11 @@ impl Ages {
                 }
             }
         }
+    }
+
+    /// Whether records of an input are gone.
+    pub fn inputs_compacted(&self) -> bool {
+        self.inputs_compacted
     }
 
     /// The offset below which everything was written at or before `then_ms`.
@@ -74,8 +80,15 @@ impl Cluster {
         } else if INPUTS.contains(&topic.as_str()) && !self.may_compact(&topic) {
             return Ok(());
         }
-        let gone = self.log.compact(&topic).map_err(|error| Broken::new("the log answers", error.to_string()))?;
+        self.compact(&topic)
+    }
+
+    /// One compaction pass over a topic.
+    pub fn compact(&mut self, topic: &str) -> Result<(), Broken> {
+        let gone =
+            self.log.compact(topic).map_err(|error| Broken::new("the log answers", error.to_string()))?;
         self.report.compacted += gone;
+        self.ages.inputs_compacted |= gone > 0 && INPUTS.contains(&topic);
         self.trace.note(format!("{topic} is compacted: {gone} records go"));
         Ok(())
     }
@@ -90,11 +103,13 @@ impl Cluster {
         self.builds.iter().enumerate().all(|(stage, spec)| {
             (0..spec.tasks()).all(|task| {
                 let sources = Source::of_task(spec, task);
-                sources.iter().enumerate().filter(|(_, source)| source.at.topic == topic).all(|(place, source)| {
-                    let cut = self.follow().cut(stage, task).get(place).copied().unwrap_or(0);
-                    let read_to = self.read_to(stage, task, place).max(cut);
-                    read_to.min(self.ages.end_at(&source.at, then_ms)) <= cut
-                })
+                sources.iter().enumerate().filter(|(_, source)| source.at.topic == topic).all(
+                    |(place, source)| {
+                        let again = self.follow().read_again(stage, task, place);
+                        let read_to = self.read_to(stage, task, place).max(again.end);
+                        read_to.min(self.ages.end_at(&source.at, then_ms)) <= again.start
+                    },
+                )
             })
         })
     }

@@ -2,6 +2,7 @@
 //! that never crashed, byte by byte.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -206,7 +207,8 @@ impl Follow {
             writer.check_epoch(&self.log, &name, &record)?;
             let inputs = inputs_of(&self.log, &writer.task, &record);
             let closed = inputs.and_then(|inputs| writer.task.rerun(&record, inputs));
-            let closed = closed.map_err(|error| Broken::new("epochs run again", format!("{name}: {error}")))?;
+            let closed =
+                closed.map_err(|error| Broken::new("epochs run again", format!("{name}: {error}")))?;
             if let Some(what) = difference(&record, &closed, true) {
                 let detail = format!("{name}: epoch {} run again gives {what}", record.epoch);
                 return Err(Broken::new("epochs run again", detail));
@@ -247,9 +249,10 @@ impl Follow {
         self.lines.as_ref()
     }
 
-    /// Where recovery of a task begins to read each source again.
-    pub fn cut(&self, stage: usize, task: u32) -> &[u64] {
-        self.writers.get(&(stage, task)).map_or(&[], |writer| &writer.cut)
+    /// What recovery of a task reads again of a source: from its last cut to its last epoch.
+    pub fn read_again(&self, stage: usize, task: u32, source: usize) -> Range<u64> {
+        let Some(writer) = self.writers.get(&(stage, task)) else { return 0..0 };
+        writer.cut[source]..writer.taken_to[source]
     }
 
     /// Whether every record of every input is in an epoch.

@@ -29,6 +29,8 @@ pub struct Letters {
     timers: BTreeMap<SmolStr, u32>,
     /// Dead letters found.
     pub found: u64,
+    /// Late records of short windows found.
+    pub found_late: u64,
 }
 
 impl Letters {
@@ -42,6 +44,7 @@ impl Letters {
             late: BTreeSet::new(),
             timers: BTreeMap::new(),
             found: 0,
+            found_late: 0,
         }
     }
 
@@ -73,6 +76,7 @@ impl Letters {
                 self.expect_of_readers(&made.at, made.offset);
             }
             Record::LateRecord(late) if late.operator == "short" => {
+                self.found_late += 1;
                 if let (Ok(partition), Ok(offset)) =
                     (u32::try_from(late.source_partition), u64::try_from(late.source_offset))
                 {

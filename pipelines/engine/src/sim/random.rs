@@ -8,7 +8,8 @@ pub struct Random(u64);
 impl Random {
     /// Numbers of `seed`; streams of one seed with different names do not follow each other.
     pub fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mut random =
+            Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03));
         random.next();
         random
     }

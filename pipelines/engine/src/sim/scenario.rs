@@ -149,9 +149,10 @@ impl Scenario {
         let flush_interval_ms = each(10, 400);
         let max_records = each(1, 24);
         let prefetch_bytes = each(200, 6_000);
+        let max_bytes = each(100, 6_000);
         let caps = [0, 1, 2].map(|stage: usize| Caps {
             max_records: usize::try_from(max_records[stage]).unwrap_or(1),
-            max_bytes: 16_384,
+            max_bytes: usize::try_from(max_bytes[stage]).unwrap_or(1),
             prefetch_bytes: usize::try_from(prefetch_bytes[stage]).unwrap_or(200),
             max_faults_per_minute: 100_000,
         });

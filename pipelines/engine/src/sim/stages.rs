@@ -153,4 +153,3 @@ fn of_kinds(kinds: &'static [Kind]) -> impl FnOnce(&mut StageSpec) {
         }
     }
 }
-

@@ -5,9 +5,6 @@ use std::fmt;
 
 use smol_str::SmolStr;
 
-/// Events kept.
-const KEPT: usize = 60;
-
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -45,27 +42,34 @@ impl fmt::Display for Failure {
         }
         write!(
             f,
-            "run it alone: SIM_SEED={} cargo test -p tidewire-engine --features sim --test sim",
+            "run it alone, with more events: SIM_SEED={} SIM_EVENTS=5000 \
+             cargo test -p tidewire-engine --features sim --test sim clean",
             self.seed
         )
     }
 }
 
 /// The events of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
+    kept: usize,
     last: VecDeque<String>,
     digest: blake3::Hasher,
     events: u64,
 }
 
 impl Trace {
+    /// No event yet; the last `kept` will be remembered.
+    pub fn new(kept: usize) -> Self {
+        Self { kept: kept.max(1), last: VecDeque::new(), digest: blake3::Hasher::new(), events: 0 }
+    }
+
     /// Takes an event.
     pub fn note(&mut self, event: String) {
         self.digest.update(event.as_bytes());
         self.digest.update(b"\n");
         self.events += 1;
-        if self.last.len() == KEPT {
+        if self.last.len() == self.kept {
             self.last.pop_front();
         }
         self.last.push_back(format!("{:>5}  {event}", self.events));

@@ -46,6 +46,7 @@ impl Task {
         }
         let mut changelog = None;
         if closing.flush {
+            self.cut_epoch = self.epoch;
             self.engine.last_flush_ms = Some(self.engine.stamp_ms);
             let head = CutHead {
                 marker: self.marker(closing.epochs_from),

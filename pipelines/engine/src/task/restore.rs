@@ -57,6 +57,7 @@ impl Task {
         task.intake = Intake::new(task.intake.sources().to_vec(), positions);
         task.sequence = u64::try_from(marker.closing_sequence).unwrap_or(0);
         task.epoch = u64::try_from(marker.epoch).unwrap_or(0);
+        task.cut_epoch = task.epoch;
         Ok(task)
     }
 }

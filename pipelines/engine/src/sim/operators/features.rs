@@ -345,6 +345,7 @@ impl Operator for Echo {
         Interface {
             accepts: vec![Kind::FeatureValue],
             emits: vec![Kind::FeatureValue],
+            time_to_live_ms: Some(300),
             ..Interface::default()
         }
     }

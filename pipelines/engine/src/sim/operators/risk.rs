@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use smol_str::SmolStr;
 use tidewire_contract::{
-    Configured, Cx, Fault, Input, Interface, Keys, MapState, Operator, OperatorType, State as _, Timer, Whole,
-    composite_state, persist,
+    Configured, Cx, Fault, Input, Interface, Keys, MapState, Operator, OperatorType, State as _, Timer,
+    Whole, composite_state, persist,
 };
 use tidewire_schemas::{
     CheckResult, ControlAction, ExecutionReport, Kind, NewOrder, Order, OrderIntent, OrderStatus, OrderType,
@@ -224,7 +224,9 @@ impl Operator for Risk {
         rules: &Rules,
     ) -> Result<(), Fault> {
         match input.record {
-            Record::OrderIntent(intent) if is_poisoned(intent.quantity) => panic_silently("a poisoned intent"),
+            Record::OrderIntent(intent) if is_poisoned(intent.quantity) => {
+                panic_silently("a poisoned intent")
+            }
             Record::OrderIntent(intent) => Self::decide(cx, intent, account, rules),
             Record::ExecutionReport(report) => Self::book(cx, report, account, rules)?,
             _ => {}
