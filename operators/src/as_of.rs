@@ -4,8 +4,8 @@
 //!
 //! * `every_ms`: each boundary T of that length since 1970. The vector holds the last value of each feature with an
 //!   event time not after T, whatever else is known by then, and has `event_time` = T; or
-//! * `trigger`: each new value of the feature of that name. The vector holds the last value of each and has the event
-//!   time of the latest of them.
+//! * `trigger`: each new value of the feature of that name. The vector holds the last value of each with an event time
+//!   not after the trigger's, and has that event time.
 //!
 //! A value counts from its event time, which for feature values is when it became available: so a vector never looks
 //! ahead. All of `features` must be there and no older than `max_age_ms` (or their own bound), otherwise there is
@@ -78,7 +78,7 @@ persist! {
     }
 }
 
-/// The last value by feature and by the first boundary that may see it. With a trigger there is one boundary.
+/// The last value by feature and by the first boundary that may see it. With a trigger each time is a boundary.
 type Values = MapState<(SmolStr, EventTime), Known>;
 
 impl Configured for AsOf {
@@ -151,10 +151,12 @@ impl Operator for AsOf {
         }
         match &self.occasion {
             Occasion::Trigger(trigger) => {
-                let known = put(values, value, EventTime::EPOCH);
-                if known && *trigger == value.name {
-                    let now = values.iter().map(|(_, known)| known.at).max().unwrap_or(value.event_time);
-                    self.give(cx, input.key, values, now);
+                let newest = values.range(of_name(&value.name)).last();
+                let is_newest = newest.is_none_or(|(_, known)| known.at <= value.event_time);
+                put(values, value, value.event_time);
+                forget_behind(cx, values, &value.name);
+                if is_newest && *trigger == value.name {
+                    self.give(cx, input.key, values, value.event_time);
                 }
             }
             Occasion::Every(every_ms) => {
@@ -203,8 +205,7 @@ impl AsOf {
     fn give(&self, cx: &mut Cx<'_>, instrument: &SmolStr, values: &Values, now: EventTime) -> bool {
         let mut vector = BTreeMap::new();
         for (name, max_age_ms) in &self.max_age_ms {
-            let seen =
-                values.range((name.clone(), EventTime::MIN)..=(name.clone(), now.max(EventTime::EPOCH)));
+            let seen = values.range((name.clone(), EventTime::MIN)..=(name.clone(), now));
             let Some((_, known)) = seen.last() else { continue };
             if known.at.plus_ms(*max_age_ms) >= now {
                 vector.insert(name.clone(), known.value);
@@ -216,6 +217,20 @@ impl AsOf {
         cx.emit(FeatureVector { instrument: instrument.clone(), event_time: now, values: vector });
         true
     }
+}
+
+/// Of the values that the watermark has passed, only the last one can still be asked for.
+fn forget_behind(cx: &Cx<'_>, values: &mut Values, name: &SmolStr) {
+    while let Some(first) = superseded(cx, values, name) {
+        values.remove(&first);
+    }
+}
+
+/// The place of a feature's oldest value, if the next one replaces it for good.
+fn superseded(cx: &Cx<'_>, values: &Values, name: &SmolStr) -> Option<(SmolStr, EventTime)> {
+    let mut held = values.range(of_name(name)).map(|(place, _)| place);
+    let (first, second) = (held.next()?, held.next()?);
+    (cx.has_passed(second.1) || held.count() >= MAX_BOUNDARIES_AHEAD).then(|| first.clone())
 }
 
 /// Holds a value for a boundary, unless a newer one of its name is held for this or an earlier boundary.
@@ -314,15 +329,23 @@ mod tests {
     #[test]
     fn trigger() {
         for restarting in [false, true] {
-            let mut join = Harness::new::<AsOf>("features = ['a', 'b']\ntrigger = 'a'\nmax_age_ms = 100");
+            let settings = "features = ['a', 'b']\ntrigger = 'a'\nmax_age_ms = 100";
+            let mut join = Harness::new::<AsOf>(settings).out_of_orderness_ms(50);
             if restarting {
                 join = join.restarting();
             }
             assert!(join.send("A.V", value("a", 0, 1.0)).is_empty());
             assert!(join.send("A.V", value("b", 10, 2.0)).is_empty());
-            assert_eq!(rows(&join.send("A.V", value("a", 5, 3.0))), ["10 a=3 b=2"]);
+            assert!(join.send("A.V", value("a", 5, 3.0)).is_empty(), "b came later than that");
+            assert_eq!(rows(&join.send("A.V", value("a", 12, 3.0))), ["12 a=3 b=2"]);
             assert!(join.send("A.V", value("a", 4, 9.0)).is_empty(), "older");
-            assert!(join.send("A.V", value("a", 111, 9.0)).is_empty(), "b is too old");
+            join.send("A.V", value("b", 20, 7.0));
+            assert_eq!(
+                rows(&join.send("A.V", value("a", 15, 4.0))),
+                ["15 a=4 b=2"],
+                "not the b that came since"
+            );
+            assert!(join.send("A.V", value("a", 121, 9.0)).is_empty(), "b is too old");
         }
     }
 

@@ -9,7 +9,8 @@
 //! comes; it is rounded down to whole lots. Where the notional sizes an exit, the size of the entry is closed, whatever
 //! the price has done since.
 //!
-//! The reference price is the touch that would be traded with: the offer for a buy, the bid for a sell. A limit
+//! The reference price is what the strategy saw: the touch it would trade with (the offer for a buy, the bid for a
+//! sell) as of the signal's event time, whatever came since. A limit
 //! order's limit is the reference price, moved by `limit_offset_bps` to the worse and rounded to a tick back to the better.
 //! An intent expires with its signal. With several `accounts`, each instrument belongs to one of them, by a digest of its id.
 //!
@@ -33,6 +34,9 @@ use crate::instruments::{on_tick, quantity_for_value, whole_lots};
 
 /// Most strategies whose signals one node takes for an instrument.
 pub const MAX_STRATEGIES: usize = 1_000;
+
+/// Most touches kept of an instrument between the watermark and now; beyond it the oldest are dropped.
+pub const MAX_TOUCHES: usize = 10_000;
 
 /// Settings of [`Intents`].
 #[derive(Clone, Debug, Deserialize)]
@@ -88,21 +92,19 @@ pub struct Intents {
 }
 
 persist! {
-    /// The last touch, and counts for ids.
+    /// Counts for ids.
     #[derive(Clone, Debug, Default)]
-    pub struct Seen {
-        touch_time: Option<EventTime>,
-        bid: Price,
-        ask: Price,
+    pub struct Counts {
         intents: u64,
         alerts: u64,
     }
 }
 
 composite_state! {
-    /// What is known of one instrument: the touch, and the target by strategy.
+    /// What is known of one instrument: the touch (bid, offer) by event time, and the target by strategy.
     pub struct Targets {
-        seen: Whole<Seen>,
+        counts: Whole<Counts>,
+        touches: MapState<EventTime, (Price, Price)>,
         by_strategy: MapState<SmolStr, Quantity>,
     }
 }
@@ -154,10 +156,10 @@ impl Operator for Intents {
         instruments: &MapState<SmolStr, Instrument>,
     ) -> Result<(), Fault> {
         match input.record {
-            Record::Quote(quote) => see(&mut state.seen, quote.event_time, quote.bid_price, quote.ask_price),
-            Record::MarkPrice(mark) => see(&mut state.seen, mark.event_time, mark.bid, mark.ask),
+            Record::Quote(quote) => state.see(cx, quote.event_time, quote.bid_price, quote.ask_price),
+            Record::MarkPrice(mark) => state.see(cx, mark.event_time, mark.bid, mark.ask),
             Record::Signal(signal) => {
-                if let Err(why) = self.act(cx, input.key, signal, state, instruments)? {
+                if let Err(why) = self.act(cx, input, signal, state, instruments)? {
                     let body = AlertBody {
                         scope: input.key,
                         kind: "intent-not-made",
@@ -168,7 +170,7 @@ impl Operator for Intents {
                         state: AlertState::Raised,
                         event_time: signal.event_time,
                     };
-                    let alert = alert(cx, &mut state.seen.alerts, body);
+                    let alert = alert(cx, &mut state.counts.alerts, body);
                     cx.emit(alert);
                 }
             }
@@ -194,28 +196,28 @@ impl Intents {
     fn act(
         &self,
         cx: &mut Cx<'_>,
-        key: &Key,
+        input: &Input<'_>,
         signal: &Signal,
         state: &mut Targets,
         instruments: &MapState<SmolStr, Instrument>,
     ) -> Result<Result<(), String>, Fault> {
+        let key = input.key;
         let before = state.by_strategy.get(&signal.strategy).copied().unwrap_or_default();
         let flat = signal.direction == Direction::Flat;
         if (flat && before.is_zero()) || before.signum() == sign(signal.direction) {
             return Ok(Ok(()));
         }
-        if !flat && signal.expiry <= cx.moment().stream_time {
+        if !flat && signal.expiry <= input.time {
             return Ok(Err(format!("it expired at {}", signal.expiry)));
         }
         let Some(instrument) = instruments.get(key) else {
             return Ok(Err("the instrument is not known; publish it to the topic of instruments".into()));
         };
-        let (buys, seen) = (sign(signal.direction) > before.signum(), &state.seen);
-        let reference_price = if buys { seen.ask } else { seen.bid };
-        let fresh = seen
-            .touch_time
-            .is_some_and(|time| time.plus_ms(self.settings.max_touch_age_ms) >= signal.event_time);
-        if !fresh || !reference_price.is_positive() {
+        let buys = sign(signal.direction) > before.signum();
+        let oldest = signal.event_time.minus_ms(self.settings.max_touch_age_ms);
+        let touch = state.touches.range(oldest..=signal.event_time).last();
+        let reference_price = touch.map_or(Price::ZERO, |(_, (bid, ask))| if buys { *ask } else { *bid });
+        if !reference_price.is_positive() {
             return Ok(Err("no recent touch to trade with is known".into()));
         }
         if state.by_strategy.len() >= MAX_STRATEGIES && state.by_strategy.get(&signal.strategy).is_none() {
@@ -237,8 +239,8 @@ impl Intents {
             OrderType::Limit => Some(self.limit(instrument, buys, reference_price).map_err(fault)?),
             _ => None,
         };
-        let id = cx.id(state.seen.intents).into();
-        state.seen.intents += 1;
+        let id = cx.id(state.counts.intents).into();
+        state.counts.intents += 1;
         if target.is_zero() {
             state.by_strategy.remove(&signal.strategy);
         } else {
@@ -283,10 +285,24 @@ impl Intents {
     }
 }
 
-fn see(seen: &mut Whole<Seen>, time: EventTime, bid: Price, ask: Price) {
-    if seen.touch_time.is_none_or(|last| time >= last) && bid <= ask {
-        seen.touch_time = Some(time);
-        (seen.bid, seen.ask) = (bid, ask);
+impl Targets {
+    /// Keeps a touch. Those before the last that the watermark has passed are not needed any more.
+    fn see(&mut self, cx: &Cx<'_>, time: EventTime, bid: Price, ask: Price) {
+        let superseded = self.touches.first().is_some_and(|(oldest, _)| time < *oldest);
+        if bid > ask || superseded {
+            return;
+        }
+        self.touches.insert(time, (bid, ask));
+        while let Some(oldest) = self.superseded(cx) {
+            self.touches.remove(&oldest);
+        }
+    }
+
+    /// The oldest touch, if the next one replaces it for good.
+    fn superseded(&self, cx: &Cx<'_>) -> Option<EventTime> {
+        let mut times = self.touches.iter().map(|(time, _)| *time);
+        let (first, second) = (times.next()?, times.next()?);
+        (cx.has_passed(second) || self.touches.len() > MAX_TOUCHES).then_some(first)
     }
 }
 
@@ -414,15 +430,28 @@ mod tests {
         let mut small = harness("account = 'a'\nquantity = '0.09'");
         assert!(why(&mut small, signal(1, Direction::Long, "x")).contains("below one lot"));
         let mut intents = harness("account = 'a'\nquantity = '2'");
-        assert!(why(&mut intents, signal(-5_000, Direction::Long, "x")).contains("expired"));
+        assert!(
+            why(&mut intents, Signal { expiry: ms(1), ..signal(1, Direction::Long, "x") })
+                .contains("expired")
+        );
         assert!(why(&mut intents, signal(10_001, Direction::Long, "x")).contains("touch"));
         intents.send("A.V", quote(10_001, "0", "101"));
         assert!(why(&mut intents, signal(10_001, Direction::Short, "x")).contains("touch"));
         assert_eq!(rows(&intents.send("A.V", signal(10_001, Direction::Long, "x"))).len(), 1);
-        // An older quote does not replace the touch.
+        // An older quote does not replace the touch, and a newer one is not what the strategy saw.
         intents.send("A.V", quote(10_000, "1", "2"));
         intents.send("A.V", quote(10_001, "103", "104"));
+        intents.send("A.V", quote(10_002, "1", "2"));
         assert_eq!(rows(&intents.send("A.V", signal(10_001, Direction::Flat, "x"))), ["SELL 2 x @103"]);
+    }
+
+    #[test]
+    fn touches_are_forgotten_behind_the_watermark() {
+        let mut intents = harness("account = 'a'\nquantity = '1'").out_of_orderness_ms(50);
+        for at in 1..1_000 {
+            intents.send("A.V", quote(at, "100", "101"));
+        }
+        assert!((45..60).contains(&intents.entries()), "{}", intents.entries());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::common::{check_span, middle, overflow, two_sided};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Least time between marks when only quantities move, in milliseconds of stream time.
+    /// Least event time between marks when only quantities move, in milliseconds.
     pub min_interval_ms: i64,
 }
 
@@ -34,8 +34,9 @@ persist! {
     /// The last mark.
     #[derive(Clone, Debug, Default)]
     pub struct Last {
+        /// Event time of the last quote taken.
         event_time: Option<EventTime>,
-        /// Stream time of the last mark.
+        /// Event time of the last mark.
         said_at: EventTime,
         bid: Price,
         ask: Price,
@@ -72,8 +73,9 @@ impl Operator for Marks {
         if !two_sided(quote) || last.event_time.is_some_and(|time| quote.event_time < time) {
             return Ok(());
         }
-        let now = cx.moment().stream_time;
+        let now = quote.event_time;
         let moved = last.event_time.is_none() || (quote.bid_price, quote.ask_price) != (last.bid, last.ask);
+        last.event_time = Some(now);
         if !moved && now < last.said_at.plus_ms(self.min_interval_ms) {
             return Ok(());
         }

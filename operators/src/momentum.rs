@@ -155,6 +155,11 @@ impl Operator for Momentum {
         }
         let Some(reading) = self.read(vector) else { return Ok(()) };
         stance.last_vector = Some(now);
+        // What ended before this vector ends first, whether or not its timer could fire by now.
+        if stance.direction != Direction::Flat && stance.expiry <= now {
+            let expiry = stance.expiry;
+            self.signal(cx, input.key, stance, Direction::Flat, expiry, None);
+        }
         let wanted = self.wanted(&reading, stance.direction);
         if wanted == stance.direction {
             return Ok(());

@@ -3,7 +3,7 @@
 //! Keyed by instrument. Takes new, cancel and replace orders, mark prices (for the touch) and the broadcast of
 //! instruments; gives execution reports and refused cancels, by the names of FIX. What it does:
 //!
-//! * A command takes effect `delay_ms` after it came, at the touch then known. An order is first acknowledged (NEW).
+//! * A command takes effect `delay_ms` after the log's time of it, at the touch then known. An order is first acknowledged (NEW).
 //! * A market order fills whole at the touch: a buy at the offer, a sell at the bid. The quantity at the touch is
 //!   not looked at: fills of more than it holds are better than a real venue's.
 //! * A limit order fills whole at the touch if that is no worse than its limit; otherwise IOC and FOK end as
@@ -23,7 +23,7 @@ mod matching;
 use serde::Deserialize;
 use smol_str::SmolStr;
 use tidewire_contract::{
-    Configured, Cx, Fault, Input, Interface, Keys, ListState, MapState, Operator, Timer, Whole,
+    Configured, Cx, Fault, Input, Interface, Key, Keys, ListState, MapState, Operator, Timer, Whole,
     composite_state, persist,
 };
 use tidewire_schemas::{
@@ -139,11 +139,13 @@ impl Operator for PaperVenue {
         cx: &mut Cx<'_>,
         input: &Input<'_>,
         venue: &mut Venue,
-        _: &MapState<SmolStr, Instrument>,
+        instruments: &MapState<SmolStr, Instrument>,
     ) -> Result<(), Fault> {
         let event = match input.record {
             Record::MarkPrice(mark) => {
-                self.on_mark(cx, mark, venue);
+                // What took effect before this touch does so first, whether or not its timer could fire by now.
+                self.take_effects(cx, venue, input.key, instruments, |due| due < input.time)?;
+                self.on_mark(cx, mark, venue, input.time);
                 return Ok(());
             }
             Record::NewOrder(order) => Event { new: Some(order.clone()), ..Event::default() },
@@ -155,7 +157,7 @@ impl Operator for PaperVenue {
             let text = format!("{MAX_ORDERS} orders of {} are at the venue; no more are taken", input.key);
             return Err(Fault::new("too-many-orders", text));
         }
-        self.put_under_way(cx, venue, event);
+        self.put_under_way(cx, venue, event, input.time);
         Ok(())
     }
 
@@ -177,20 +179,31 @@ impl Operator for PaperVenue {
         venue: &mut Venue,
         instruments: &MapState<SmolStr, Instrument>,
     ) -> Result<(), Fault> {
-        while let Some(place) =
-            venue.under_way.first().map(|(place, _)| *place).filter(|(due, _)| *due <= timer.at)
-        {
-            let Some(event) = venue.under_way.remove(&place) else { break };
-            let instrument = instruments.get(&timer.key);
-            self.take_effect(cx, venue, event, instrument, timer.at)?;
-        }
-        Ok(())
+        self.take_effects(cx, venue, &timer.key, instruments, |due| due <= timer.at)
     }
 }
 
 impl PaperVenue {
-    fn put_under_way(&self, cx: &mut Cx<'_>, venue: &mut Venue, event: Event) {
-        let due = cx.moment().stream_time.plus_ms(self.delay_ms);
+    /// Takes all that is due, by the time at which it is.
+    fn take_effects(
+        &self,
+        cx: &mut Cx<'_>,
+        venue: &mut Venue,
+        key: &Key,
+        instruments: &MapState<SmolStr, Instrument>,
+        is_due: impl Fn(EventTime) -> bool,
+    ) -> Result<(), Fault> {
+        while let Some(place) =
+            venue.under_way.first().map(|(place, _)| *place).filter(|(due, _)| is_due(*due))
+        {
+            let Some(event) = venue.under_way.remove(&place) else { break };
+            self.take_effect(cx, venue, event, instruments.get(key), place.0)?;
+        }
+        Ok(())
+    }
+
+    fn put_under_way(&self, cx: &mut Cx<'_>, venue: &mut Venue, event: Event, now: EventTime) {
+        let due = now.plus_ms(self.delay_ms);
         let number = venue.desk.events;
         venue.desk.events += 1;
         venue.under_way.insert((due, number), event);
@@ -198,7 +211,7 @@ impl PaperVenue {
     }
 
     /// Takes the touch. What rests and is reached by it is filled from now on; the report is under way.
-    fn on_mark(&self, cx: &mut Cx<'_>, mark: &MarkPrice, venue: &mut Venue) {
+    fn on_mark(&self, cx: &mut Cx<'_>, mark: &MarkPrice, venue: &mut Venue, now: EventTime) {
         if venue.desk.touch_time.is_some_and(|time| mark.event_time < time) {
             return;
         }
@@ -210,7 +223,7 @@ impl PaperVenue {
         for id in reached {
             if let Some(placed) = venue.resting.remove(&id) {
                 venue.end(id, OrderStatus::Filled);
-                self.put_under_way(cx, venue, Event { fill: Some(placed), ..Event::default() });
+                self.put_under_way(cx, venue, Event { fill: Some(placed), ..Event::default() }, now);
             }
         }
     }

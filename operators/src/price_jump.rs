@@ -12,7 +12,7 @@
 
 use serde::Deserialize;
 use tidewire_contract::{
-    Configured, Cx, Fault, Input, Interface, MapState, Operator, Timer, Whole, composite_state, persist,
+    Configured, Cx, Fault, Input, Interface, Key, MapState, Operator, Timer, Whole, composite_state, persist,
 };
 use tidewire_schemas::{AlertState, EventTime, Kind, Price, Record, Severity};
 
@@ -48,7 +48,8 @@ persist! {
     #[derive(Clone, Debug, Default)]
     pub struct Watch {
         newest: Option<EventTime>,
-        raised: bool,
+        /// While raised: when it is looked at again.
+        check_at: Option<EventTime>,
         alerts: u64,
     }
 }
@@ -99,6 +100,11 @@ impl Operator for PriceJump {
             cx.late(input, trade.event_time, end);
             return Ok(());
         }
+        // Checks that fall before this trade go first, whether or not their timers could fire by now: what is said
+        // depends on the instrument's own trades alone.
+        while let Some(check_at) = state.watch.check_at.filter(|check_at| *check_at <= trade.event_time) {
+            self.check(cx, input.key, state, check_at);
+        }
         let slice = trade.event_time.floor_to(self.slice_us);
         let (low, high) = state.slices.get(&slice).copied().unwrap_or((trade.price, trade.price));
         let range = (low.min(trade.price), high.max(trade.price));
@@ -111,10 +117,9 @@ impl Operator for PriceJump {
         state.watch.newest = Some(trade.event_time);
         self.forget_before(state, slice);
         let (low, high, move_bps) = self.widest(state, trade.price);
-        if state.watch.raised || move_bps < self.settings.threshold_bps {
+        if state.watch.check_at.is_some() || move_bps < self.settings.threshold_bps {
             return Ok(());
         }
-        state.watch.raised = true;
         let critical = move_bps >= 2.0 * self.settings.threshold_bps;
         let up = trade.price.to_f64() / low - 1.0 >= 1.0 - trade.price.to_f64() / high;
         let (word, from) = if up { ("rose", low) } else { ("fell", high) };
@@ -138,46 +143,54 @@ impl Operator for PriceJump {
         };
         let alert = alert(cx, &mut state.watch.alerts, body);
         cx.emit(alert);
-        cx.set_timer(trade.event_time.plus_ms(self.settings.cooldown_ms), 0);
+        self.check_again(cx, state, trade.event_time);
         Ok(())
     }
 
     fn on_timer(&self, cx: &mut Cx<'_>, timer: &Timer, state: &mut Prices, (): &()) -> Result<(), Fault> {
-        self.forget_before(state, timer.at.floor_to(self.slice_us));
-        let all = state.slices.iter().map(|(_, range)| *range);
-        let (low, high) = all.fold((None, None), |(low, high): (Option<Price>, Option<Price>), range| {
-            (
-                Some(low.map_or(range.0, |low| low.min(range.0))),
-                Some(high.map_or(range.1, |high| high.max(range.1))),
-            )
-        });
-        let width_bps =
-            low.zip(high).map_or(0.0, |(low, high)| (high.to_f64() / low.to_f64() - 1.0) * 10_000.0);
-        if width_bps >= self.settings.threshold_bps {
-            cx.set_timer(timer.at.plus_ms(self.settings.cooldown_ms), 0);
-            return Ok(());
+        if state.watch.check_at == Some(timer.at) {
+            self.check(cx, &timer.key, state, timer.at);
         }
-        state.watch.raised = false;
-        let body = AlertBody {
-            scope: &timer.key,
-            kind: "price_jump",
-            severity: Severity::Warning,
-            about: cx.node(),
-            text: format!(
-                "no move of {} bps within {} ms any more",
-                self.settings.threshold_bps, self.settings.window_ms
-            ),
-            values: &[("width_bps", width_bps), ("threshold_bps", self.settings.threshold_bps)],
-            state: AlertState::Recovered,
-            event_time: timer.at,
-        };
-        let alert = alert(cx, &mut state.watch.alerts, body);
-        cx.emit(alert);
         Ok(())
     }
 }
 
 impl PriceJump {
+    fn check_again(&self, cx: &mut Cx<'_>, state: &mut Prices, now: EventTime) {
+        let at = now.plus_ms(self.settings.cooldown_ms);
+        state.watch.check_at = Some(at);
+        cx.set_timer(at, 0);
+    }
+
+    /// Recovers the alert if no move of its size is in the window any more.
+    fn check(&self, cx: &mut Cx<'_>, key: &Key, state: &mut Prices, now: EventTime) {
+        self.forget_before(state, now.floor_to(self.slice_us));
+        let all = state.slices.iter().map(|(_, range)| *range);
+        let range = all.reduce(|all, range| (all.0.min(range.0), all.1.max(range.1)));
+        let width_bps = range.map_or(0.0, |(low, high)| (high.to_f64() / low.to_f64() - 1.0) * 10_000.0);
+        if width_bps >= self.settings.threshold_bps {
+            self.check_again(cx, state, now);
+            return;
+        }
+        state.watch.check_at = None;
+        let text = format!(
+            "no move of {} bps within {} ms any more",
+            self.settings.threshold_bps, self.settings.window_ms
+        );
+        let body = AlertBody {
+            scope: key,
+            kind: "price_jump",
+            severity: Severity::Warning,
+            about: cx.node(),
+            text,
+            values: &[("width_bps", width_bps), ("threshold_bps", self.settings.threshold_bps)],
+            state: AlertState::Recovered,
+            event_time: now,
+        };
+        let alert = alert(cx, &mut state.watch.alerts, body);
+        cx.emit(alert);
+    }
+
     fn forget_before(&self, state: &mut Prices, slice: EventTime) {
         let first = slice.plus_micros(-SLICES * self.slice_us);
         while let Some(old) = state.slices.first().map(|(start, _)| *start).filter(|start| *start < first) {
@@ -233,7 +246,7 @@ mod tests {
             assert_eq!(rows(&records), ["RAISED CRITICAL fell by 909.1 bps to 100 within 6400 ms"]);
             // Still moving when the cooldown is over.
             assert!(jump.send("A.V", trade(20_000, "103")).is_empty());
-            assert!(jump.send("A.V", trade(20_100, "100")).is_empty());
+            assert!(jump.send("A.V", trade(20_050, "100")).is_empty());
             assert_eq!(rows(&jump.advance_to(ms(30_100))).len(), 1);
             assert_eq!((jump.timers(), jump.entries()), (0, 1), "the window is empty");
         }

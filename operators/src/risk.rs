@@ -106,7 +106,7 @@ impl Operator for RiskOrders {
         }
         match input.record {
             Record::OrderIntent(intent) => {
-                decide(cx, intent, account, known);
+                decide(cx, intent, account, known, input.time);
                 Ok(())
             }
             Record::ExecutionReport(report) => reports::on_report(cx, report, account, known),
@@ -141,8 +141,7 @@ impl Operator for RiskOrders {
 }
 
 /// Runs the checks, publishes them, and orders if they allow it.
-fn decide(cx: &mut Cx<'_>, intent: &OrderIntent, account: &mut Account, known: &Known) {
-    let now = cx.moment().stream_time;
+fn decide(cx: &mut Cx<'_>, intent: &OrderIntent, account: &mut Account, known: &Known, now: EventTime) {
     let checks = checks::run(intent, account, known, now, cx.moment().stamp);
     let id = account.new_id(cx.node(), &intent.account);
     let approved = checks.refused.is_none();

@@ -27,6 +27,9 @@ use tidewire_schemas::{EventTime, FeatureValue, Kind, Record, SentimentScore};
 
 use crate::common::{MAX_SPAN_MS, boundary_after, check_between, check_float, check_name, check_span};
 
+/// Most scores of an asset between the watermark and now; beyond it the oldest join the sums early.
+pub const MAX_FRESH: usize = 10_000;
+
 /// Most assets that may have scores.
 pub const MAX_ASSETS: usize = 100_000;
 
@@ -88,6 +91,15 @@ persist! {
 }
 
 persist! {
+    /// A score that the watermark has not passed yet.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Fresh {
+        score: f64,
+        confidence: f64,
+    }
+}
+
+persist! {
     /// An instrument of this task.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct Own {
@@ -101,6 +113,10 @@ composite_state! {
     /// What the whole task knows.
     pub struct Opinions {
         by_asset: MapState<SmolStr, Sums>,
+        /// By asset, time and arrival. They join the sums in this order, so that what a sum is as of a time does not
+        /// depend on how far the watermark was when.
+        fresh: MapState<(SmolStr, EventTime, u64), Fresh>,
+        scores: Whole<u64>,
         base: MapState<SmolStr, SmolStr>,
     }
 }
@@ -148,7 +164,8 @@ impl Operator for Sentiment {
     ) -> Result<(), Fault> {
         if !own.seen {
             own.seen = true;
-            self.give(cx, input.key, own, shared, input.time);
+            let now = input.record.event_time().unwrap_or(input.time);
+            self.give(cx, input.key, own, shared, now);
         }
         Ok(())
     }
@@ -179,8 +196,11 @@ impl Operator for Sentiment {
         own: &mut Whole<Own>,
         shared: &Opinions,
     ) -> Result<(), Fault> {
-        own.next = None;
-        self.give(cx, &timer.key, own, shared, timer.at);
+        // A timer that was overtaken by a sooner one says nothing.
+        if own.next == Some(timer.at) {
+            own.next = None;
+            self.give(cx, &timer.key, own, shared, timer.at);
+        }
         Ok(())
     }
 }
@@ -210,32 +230,35 @@ impl Sentiment {
             let text = format!("{MAX_ASSETS} assets have scores; none is taken for {}", score.asset);
             return Err(Fault::new("too-many-assets", text));
         }
-        let fresh = || Sums { at: score.event_time, ..Sums::default() };
-        let sums = shared.by_asset.get_or_insert_with(score.asset.clone(), fresh);
-        sums.add(score, self.settings.half_life_ms);
+        shared.take(cx, score, self.settings.half_life_ms);
         for key in keys.keys() {
             let concerned = score.asset == EVERY_ASSET || shared.base.get(&key) == Some(&score.asset);
             if concerned {
-                self.give(cx, &key, keys.get_mut(&key), shared, score.event_time);
+                let newest = shared.newest(&score.asset).unwrap_or(score.event_time);
+                self.give(cx, &key, keys.get_mut(&key), shared, newest);
             }
         }
         Ok(())
     }
 
-    /// Gives out the values of an instrument as of `now`, and sees to the next timer.
+    /// Gives out the values of an instrument as of `now`, from the scores up to then, and sees to the next timer.
     fn give(&self, cx: &mut Cx<'_>, key: &Key, own: &mut Whole<Own>, shared: &Opinions, now: EventTime) {
-        let all = shared.by_asset.get(&EVERY_ASSET.into());
-        let base = shared.base.get(key).filter(|base| *base != EVERY_ASSET);
-        let asset = base.and_then(|base| shared.by_asset.get(base));
-        let parts = [all, asset];
-        if parts == [None, None] {
+        let every = SmolStr::new_static(EVERY_ASSET);
+        let base = shared.base.get(key).filter(|base| **base != every);
+        let assets: Vec<&SmolStr> = [Some(&every), base].into_iter().flatten().collect();
+        let half_life_ms = self.settings.half_life_ms;
+        let parts: Vec<Sums> =
+            assets.iter().filter_map(|asset| shared.as_of(asset, now, half_life_ms)).collect();
+        let newest = assets.iter().filter_map(|asset| shared.newest(asset)).max();
+        if let Some(newest) = newest.filter(|newest| *newest > now) {
+            // What came after `now` will fade too, whatever stands now.
+            self.wake_at(cx, key, own, boundary_after(newest, self.settings.every_ms));
+        }
+        if parts.is_empty() {
             return;
         }
-        // Never as of a time before a score that is in the sums.
-        let now = parts.iter().flatten().map(|sums| sums.at).fold(now, EventTime::max);
         let mut sum = Sums { at: now, ..Sums::default() };
-        for part in parts.into_iter().flatten() {
-            let part = part.at_time(now, self.settings.half_life_ms);
+        for part in parts {
             sum.weight += part.weight;
             sum.score += part.score;
             sum.square += part.square;
@@ -245,12 +268,65 @@ impl Sentiment {
             let (instrument, name) = (key.clone(), name.clone());
             cx.emit_for(key, FeatureValue { instrument, event_time: now, name, value });
         }
-        if value.abs() > self.settings.epsilon && own.next.is_none() {
-            let next = boundary_after(now, self.settings.every_ms);
-            own.next = Some(next);
-            cx.set_timer_for(key, next, 0);
+        if value.abs() > self.settings.epsilon {
+            self.wake_at(cx, key, own, boundary_after(now, self.settings.every_ms));
         }
     }
+
+    /// Sets the timer, unless one is set for then or sooner.
+    fn wake_at(&self, cx: &mut Cx<'_>, key: &Key, own: &mut Whole<Own>, at: EventTime) {
+        if own.next.is_none_or(|next| at < next) {
+            own.next = Some(at);
+            cx.set_timer_for(key, at, 0);
+        }
+    }
+}
+
+impl Opinions {
+    /// Keeps a score, and moves those that the watermark has passed into the sums.
+    fn take(&mut self, cx: &Cx<'_>, score: &SentimentScore, half_life_ms: i64) {
+        let fresh = Fresh { score: score.score, confidence: score.confidence };
+        match self.by_asset.get_mut(&score.asset) {
+            Some(sums) if score.event_time <= sums.at => sums.add(score.event_time, fresh, half_life_ms),
+            _ => {
+                let number = *self.scores;
+                *self.scores += 1;
+                self.fresh.insert((score.asset.clone(), score.event_time, number), fresh);
+            }
+        }
+        while let Some((place, fresh)) = self.settled(cx, &score.asset) {
+            self.fresh.remove(&place);
+            let start = || Sums { at: place.1, ..Sums::default() };
+            self.by_asset.get_or_insert_with(score.asset.clone(), start).add(place.1, fresh, half_life_ms);
+        }
+    }
+
+    /// The oldest fresh score of an asset, if no older one can come any more.
+    fn settled(&self, cx: &Cx<'_>, asset: &SmolStr) -> Option<((SmolStr, EventTime, u64), Fresh)> {
+        let mut waiting = self.fresh.range(of_asset(asset));
+        let (place, fresh) = waiting.next()?;
+        (cx.has_passed(place.1) || waiting.count() >= MAX_FRESH).then(|| (place.clone(), *fresh))
+    }
+
+    /// The sums of an asset as of a time, from the scores up to then.
+    fn as_of(&self, asset: &SmolStr, time: EventTime, half_life_ms: i64) -> Option<Sums> {
+        let mut sums = self.by_asset.get(asset).copied();
+        for (place, fresh) in self.fresh.range(of_asset(asset)).take_while(|(place, _)| place.1 <= time) {
+            let start = || Sums { at: place.1, ..Sums::default() };
+            sums.get_or_insert_with(start).add(place.1, *fresh, half_life_ms);
+        }
+        sums.map(|sums| if sums.at < time { sums.at_time(time, half_life_ms) } else { sums })
+    }
+
+    /// Time of the newest score of an asset.
+    fn newest(&self, asset: &SmolStr) -> Option<EventTime> {
+        let fresh = self.fresh.range(of_asset(asset)).last().map(|(place, _)| place.1);
+        fresh.max(self.by_asset.get(asset).map(|sums| sums.at))
+    }
+}
+
+fn of_asset(asset: &SmolStr) -> std::ops::RangeInclusive<(SmolStr, EventTime, u64)> {
+    (asset.clone(), EventTime::MIN, 0)..=(asset.clone(), EventTime::MAX, u64::MAX)
 }
 
 impl Sums {
@@ -264,14 +340,14 @@ impl Sums {
         self
     }
 
-    fn add(&mut self, score: &SentimentScore, half_life_ms: i64) {
-        if score.event_time > self.at {
-            *self = self.at_time(score.event_time, half_life_ms);
+    fn add(&mut self, time: EventTime, fresh: Fresh, half_life_ms: i64) {
+        if time > self.at {
+            *self = self.at_time(time, half_life_ms);
         }
-        let weight = score.confidence * fading(self.at.micros_since(score.event_time), half_life_ms);
+        let weight = fresh.confidence * fading(self.at.micros_since(time), half_life_ms);
         self.weight += weight;
-        self.score += weight * score.score;
-        self.square += weight * score.score * score.score;
+        self.score += weight * fresh.score;
+        self.square += weight * fresh.score * fresh.score;
     }
 
     fn dispersion(&self) -> f64 {

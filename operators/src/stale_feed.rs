@@ -2,7 +2,8 @@
 //!
 //! Takes trades, quotes and order book records, gives alerts of kind `stale_feed`: RAISED when the task's time has
 //! gone `after_ms` past the newest record's event time, RECOVERED with the next newer record. Time goes by records of
-//! other instruments and, when all are silent, by the clock that the engine keeps. Warm-up: an instrument is watched
+//! this and other instruments and, when all are silent, by the clock that the engine keeps; what is said depends on the
+//! instrument's own records alone. Warm-up: an instrument is watched
 //! from its first record on. A record older than the newest changes nothing.
 
 use serde::Deserialize;
@@ -67,20 +68,23 @@ impl Operator for StaleFeed {
         (): &(),
     ) -> Result<(), Fault> {
         let time = input.record.event_time().unwrap_or(input.time);
-        let Some(before) = feed.newest.replace(time) else {
-            self.watch(cx, feed, time);
-            return Ok(());
-        };
-        if time <= before {
-            feed.newest = Some(before);
-            return Ok(());
+        if let Some(before) = feed.newest {
+            if time <= before {
+                return Ok(());
+            }
+            let limit = before.plus_ms(self.after_ms);
+            if !feed.raised && limit <= time {
+                // Silent too long, though the timer could not fire by now: a silence shows by the records alone.
+                self.raise(cx, feed, input.key, before);
+            }
+            if feed.raised {
+                feed.raised = false;
+                let silent_ms = time.micros_since(before) / 1_000;
+                let text = format!("records come again after {silent_ms} ms");
+                self.say(cx, feed, input.key, AlertState::Recovered, text, silent_ms, time);
+            }
         }
-        if feed.raised {
-            feed.raised = false;
-            let silent_ms = time.micros_since(before) / 1_000;
-            let text = format!("records come again after {silent_ms} ms");
-            self.say(cx, feed, input.key, AlertState::Recovered, text, silent_ms, time);
-        }
+        feed.newest = Some(time);
         self.watch(cx, feed, time);
         Ok(())
     }
@@ -90,12 +94,9 @@ impl Operator for StaleFeed {
         let Some(newest) = feed.newest else { return Ok(()) };
         if newest.plus_ms(self.after_ms) > timer.at {
             self.watch(cx, feed, newest);
-            return Ok(());
+        } else if !feed.raised {
+            self.raise(cx, feed, &timer.key, newest);
         }
-        feed.raised = true;
-        let silent_ms = timer.at.micros_since(newest) / 1_000;
-        let text = format!("no record for {silent_ms} ms; the last one is of {newest}");
-        self.say(cx, feed, &timer.key, AlertState::Raised, text, silent_ms, timer.at);
         Ok(())
     }
 }
@@ -107,6 +108,13 @@ impl StaleFeed {
             feed.timer_set = true;
             cx.set_timer(newest.plus_ms(self.after_ms), 0);
         }
+    }
+
+    fn raise(&self, cx: &mut Cx<'_>, feed: &mut Whole<Feed>, scope: &str, newest: EventTime) {
+        feed.raised = true;
+        let text = format!("no record for {} ms; the last one is of {newest}", self.after_ms);
+        let at = newest.plus_ms(self.after_ms);
+        self.say(cx, feed, scope, AlertState::Raised, text, self.after_ms, at);
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one field of the alert")]
@@ -170,9 +178,11 @@ mod tests {
             feed.send("B.V", at(n));
         }
         assert_eq!(feed.timers(), 2);
-        // Other instruments carry time on; the one that comes again is not silent.
-        let scopes: Vec<_> =
-            only::<Alert>(&feed.send("B.V", at(5_000))).into_iter().map(|alert| alert.scope).collect();
-        assert_eq!(scopes, ["A.V"]);
+        // Other instruments carry time on; the one that comes again was silent too, and no longer is.
+        let alerts = only::<Alert>(&feed.send("B.V", at(5_000)));
+        let said: Vec<_> = alerts.iter().map(|alert| (alert.scope.as_str(), alert.state)).collect();
+        let (raised, recovered) = (AlertState::Raised, AlertState::Recovered);
+        assert_eq!(said, [("B.V", raised), ("B.V", recovered), ("A.V", raised)]);
+        assert_eq!(alerts[0].event_time, ms(1_499));
     }
 }
