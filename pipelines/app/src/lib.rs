@@ -1,3 +1,16 @@
-//! What the tidewire binary is made of: pipeline files and the commands.
+//! What the tidewire binary is made of: pipeline files, the commands, and what the commands share.
 
+pub mod build;
+pub mod cli;
+mod commands;
+mod feed;
+pub mod files;
+mod interrupt;
+mod journal;
+mod notes;
+pub mod open;
 pub mod pipeline;
+mod recorded;
+pub mod records;
+pub mod start;
+mod table;

@@ -1,2 +1,7 @@
 //! The tidewire binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidewire::cli::main()
+}

@@ -26,6 +26,7 @@ use tidewire_engine::plan::{Caps, InputSpec, NodeSpec, OutputSpec, Role, StageSp
 use tidewire_schemas::{Kind, RiskLimits, topics};
 
 pub use limits::key as limits_key;
+pub use overrides::PREFIX as OVERRIDE_PREFIX;
 pub use problem::{PipelineError, Place, Problem, nearest, plural};
 pub use topic_plan::{DEFAULT_PARTITIONS, TopicPlan, default_partitions};
 
@@ -36,7 +37,7 @@ use problem::Problems;
 use topic_plan::TopicBook;
 
 /// How long compacted topics keep every record where nothing else is said: a week.
-const REPLAY_RETENTION_MS: u64 = 7 * 86_400_000;
+pub const REPLAY_RETENTION_MS: u64 = 7 * 86_400_000;
 /// How often state is flushed where nothing else is said.
 const FLUSH_INTERVAL_MS: i64 = 10_000;
 /// Records that make a stage one that makes orders.

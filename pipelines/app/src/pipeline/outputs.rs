@@ -38,8 +38,11 @@ fn one(
 ) -> OutputSpec {
     let from = nodes(stage, output, problems);
     let emitted = emitted(stage, &from);
+    let before = problems.len();
     let kinds = kinds(output, topic, &emitted, problems);
-    for (node, place) in &from {
+    // Where the kinds are wrong, what the operators give can not be judged by them.
+    let judged = if before == problems.len() { &from[..] } else { &[] };
+    for (node, place) in judged {
         let Some(interface) = &stage.nodes[*node].interface else { continue };
         if !interface.emits.iter().any(|kind| kinds.contains(kind)) {
             let id = &stage.nodes[*node].declared.id.name;

@@ -74,6 +74,11 @@ impl Problems {
         self.list.is_empty()
     }
 
+    /// How many were found.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Makes an error of them, in the order of the file.
     pub fn into_error(mut self, file: &str, text: &str) -> PipelineError {
         self.list.sort_by(|a, b| a.place.order().cmp(&b.place.order()));

@@ -1,0 +1,159 @@
+//! The command line: global options, the commands, and exit codes.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::commands::{
+    check, dead_letters, demo, import, operators, run, status, tail, topics, verify,
+};
+use crate::open::Durability;
+use crate::pipeline::PipelineError;
+
+/// Everything went well.
+pub const OK: u8 = 0;
+/// It could not be done; the reason is on stderr.
+pub const FAILED: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
+/// `verify` found a difference.
+pub const DIFFERS: u8 = 3;
+/// The pipeline file has problems.
+pub const BAD_PIPELINE: u8 = 4;
+/// Ended by a second Ctrl-C.
+pub const ABORTED: u8 = 130;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    failed; the reason is on stderr
+  2    the command line is wrong
+  3    `verify` found a difference
+  4    the pipeline file has problems
+  130  ended by a second Ctrl-C
+
+Examples:
+  tidewire demo                             run the whole thing on the recorded sample, nothing else needed
+  tidewire check pipelines/market-intel.toml
+  tidewire import trades.csv --instrument BTCUSDT.BINANCE_SPOT
+  tidewire run pipelines/market-intel.toml
+  tidewire tail signals.v1 --follow
+  tidewire status";
+
+/// Real-time market intelligence: ticks, news and sentiment in; features, signals, orders and alerts out.
+#[derive(Debug, Parser)]
+#[command(name = "tidewire", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub struct Cli {
+    /// Folder of the embedded log [default: ./data; for `demo` a new folder in the system's temporary one].
+    #[arg(long, global = true, env = "TIDEWIRE_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
+    #[arg(long, global = true, value_name = "WHEN")]
+    durability: Option<Durability>,
+    /// What is logged to stderr: error, warn, info, debug or trace, or a filter such as tidewire_runtime=debug.
+    #[arg(long, global = true, env = "TIDEWIRE_LOG", default_value = "warn", value_name = "LEVEL")]
+    log_level: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the shipped pipeline on the shipped recording, from nothing.
+    Demo(demo::Args),
+    /// Run the stages of a pipeline file until Ctrl-C.
+    Run(run::Args),
+    /// Check a pipeline file and draw what would run.
+    Check(check::Args),
+    /// Write recorded feeds to the log: Binance captures, news, CSV of trades or bars.
+    Import(import::Args),
+    /// Print the records of a topic.
+    Tail(tail::Args),
+    /// List, describe or make topics.
+    Topics(topics::Args),
+    /// Show where each task stands, and what it waits for.
+    Status(status::Args),
+    /// Run recorded epochs again and compare every byte of their outputs.
+    Verify(verify::Args),
+    /// List, show or send again records that could not be processed.
+    DeadLetters(dead_letters::Args),
+    /// List the operators that a pipeline file can name.
+    Operators(operators::Args),
+}
+
+/// What all commands share.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The folder that was named, if one was.
+    pub data: Option<PathBuf>,
+    /// When a commit counts as done, if that was said.
+    pub durability: Option<Durability>,
+}
+
+impl Context {
+    /// The folder of the log.
+    pub fn data(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| PathBuf::from("./data"))
+    }
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = start_logging(&cli.log_level) {
+        let _ = writeln!(io::stderr(), "error: --log-level {}: {error}", cli.log_level);
+        return ExitCode::from(USAGE);
+    }
+    let context = Context { data: cli.data, durability: cli.durability };
+    let done = match &cli.command {
+        Command::Demo(args) => demo::run(args, &context),
+        Command::Run(args) => run::run(args, &context),
+        Command::Status(args) => status::run(args, &context),
+        Command::Verify(args) => verify::run(args, &context),
+        Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args, &context),
+        Command::Tail(args) => tail::run(args, &context),
+        Command::Topics(args) => topics::run(args, &context),
+        Command::DeadLetters(args) => dead_letters::run(args, &context),
+        Command::Operators(args) => operators::run(args),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| report(&error)))
+}
+
+/// Says what went wrong; returns the exit code for it.
+fn report(error: &anyhow::Error) -> u8 {
+    // Whoever reads us has read enough: `tidewire tail ... | head`.
+    if error.chain().any(is_broken_pipe) {
+        return OK;
+    }
+    if let Some(problems) = error.downcast_ref::<PipelineError>() {
+        let _ = writeln!(io::stderr(), "{problems}");
+        return BAD_PIPELINE;
+    }
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    FAILED
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn start_logging(level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    logging.try_init().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,12 @@
+//! The commands, one file each.
+
+pub mod check;
+pub mod dead_letters;
+pub mod demo;
+pub mod import;
+pub mod operators;
+pub mod run;
+pub mod status;
+pub mod tail;
+pub mod topics;
+pub mod verify;

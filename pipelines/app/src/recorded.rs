@@ -1,0 +1,44 @@
+//! The pipelines that ran on a log, as they were noted there.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tidewire_engine::log::Log;
+use tidewire_engine::plan::StageSpec;
+
+use crate::files::{Loaded, load_text};
+use crate::notes::{self, PIPELINES, PipelineNote};
+
+/// A pipeline that ran, as it was started last.
+pub struct Recorded {
+    /// What was noted.
+    pub note: PipelineNote,
+    /// The pipeline, read anew by this build.
+    pub loaded: Loaded,
+}
+
+impl Recorded {
+    /// Its stages.
+    pub fn stages(&self) -> &[Arc<StageSpec>] {
+        &self.loaded.pipeline.stages
+    }
+}
+
+/// All pipelines that ran on the log, each as it was started last.
+pub fn pipelines(log: &dyn Log) -> anyhow::Result<Vec<Recorded>> {
+    let mut last: Vec<PipelineNote> = Vec::new();
+    for note in notes::all::<PipelineNote>(log, PIPELINES)? {
+        last.retain(|other| other.pipeline != note.pipeline);
+        last.push(note);
+    }
+    if last.is_empty() {
+        bail!("no pipeline has run on this log: start one with `tidewire run FILE`");
+    }
+    let read = last.into_iter().map(|note| {
+        let loaded = load_text(note.file.clone(), note.text.clone(), note.overrides.clone()).with_context(|| {
+            format!("pipeline {} ran with a file that this build does not take", note.pipeline)
+        })?;
+        Ok(Recorded { note, loaded })
+    });
+    read.collect()
+}

@@ -1,0 +1,169 @@
+//! Reads partitions record by record, and shows any record as JSON.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Map, Value, json};
+use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
+use tidewire_schemas::{EventTime, JsonReader, SchemaBook, wire};
+
+/// Bytes read in one piece.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// Reads a partition from one offset up to another.
+#[derive(Debug)]
+pub struct Reader {
+    at: TopicPartition,
+    next: u64,
+    until: u64,
+    ready: VecDeque<StoredRecord>,
+}
+
+impl Reader {
+    /// Reads from `from` up to, and without, `until`.
+    pub fn new(at: TopicPartition, from: u64, until: u64) -> Self {
+        Self { at, next: from, until, ready: VecDeque::new() }
+    }
+
+    /// Reads all that is there now.
+    pub fn from_start(log: &dyn Log, at: TopicPartition) -> Result<Self, LogError> {
+        let bounds = log.bounds(&at)?;
+        Ok(Self::new(at, bounds.start, bounds.stable_end))
+    }
+
+    /// The partition.
+    pub fn at(&self) -> &TopicPartition {
+        &self.at
+    }
+
+    /// Lets reading go on up to `until`; true when there is more to read.
+    pub fn extend_to(&mut self, until: u64) -> bool {
+        self.until = self.until.max(until);
+        !self.ready.is_empty() || self.next < self.until
+    }
+
+    /// The next record, which stays the next.
+    pub fn peek(&mut self, log: &dyn Log) -> Result<Option<&StoredRecord>, LogError> {
+        while self.ready.is_empty() && self.next < self.until {
+            let fetched = log.fetch(&self.at, self.next, FETCH_BYTES)?;
+            let until = self.until;
+            self.ready.extend(fetched.records.into_iter().filter(|stored| stored.offset < until));
+            let stuck = fetched.next_offset <= self.next;
+            self.next = if stuck { self.until } else { fetched.next_offset };
+        }
+        Ok(self.ready.front())
+    }
+
+    /// The next record.
+    pub fn next(&mut self, log: &dyn Log) -> Result<Option<StoredRecord>, LogError> {
+        self.peek(log)?;
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// Shows records as JSON, by the schemas they were written with.
+pub struct Shower<'a> {
+    book: &'a SchemaBook,
+    readers: BTreeMap<u32, Result<JsonReader, String>>,
+}
+
+/// A record's value, as far as it can be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// A record of a schema: its short name and its fields.
+    Record(String, Value),
+    /// JSON that stands for itself.
+    Json(Value),
+    /// No value: what deletes a key of a compacted topic.
+    Nothing,
+    /// Bytes of no known kind, and why they can not be read.
+    Bytes(Vec<u8>, String),
+}
+
+impl<'a> Shower<'a> {
+    /// Shows records of the log that `book` belongs to.
+    pub fn new(book: &'a SchemaBook) -> Self {
+        Self { book, readers: BTreeMap::new() }
+    }
+
+    /// A value as JSON.
+    pub fn show(&mut self, value: Option<&[u8]>) -> Shown {
+        let Some(bytes) = value else { return Shown::Nothing };
+        match self.decode(bytes) {
+            Ok((kind, value)) => Shown::Record(kind, value),
+            Err(why) => match serde_json::from_slice(bytes) {
+                Ok(value @ (Value::Object(_) | Value::Array(_))) => Shown::Json(value),
+                _ => Shown::Bytes(bytes.to_vec(), why),
+            },
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> Result<(String, Value), String> {
+        let (id, body) = wire::split_prefix(bytes).map_err(|error| error.to_string())?;
+        let Some(json) = self.book.json_of(id) else { return Err(format!("schema id {id} is not known")) };
+        let reader = self.readers.entry(id).or_insert_with(|| JsonReader::new(json));
+        let reader = reader.as_ref().map_err(Clone::clone)?;
+        let name = reader.record_name().unwrap_or_default();
+        let short = name.rsplit('.').next().unwrap_or_default().to_owned();
+        Ok((short, reader.read(body).map_err(|error| error.to_string())?))
+    }
+
+    /// A record as one JSON object, with its place, key, headers and value.
+    pub fn object(&mut self, at: &TopicPartition, stored: &StoredRecord) -> Value {
+        let record = &stored.record;
+        let headers = record.headers.iter().map(|(name, value)| (name.to_string(), Value::from(text(value))));
+        let mut object = json!({
+            "topic": at.topic,
+            "partition": at.partition,
+            "offset": stored.offset,
+            "timestamp": EventTime::from_ms(record.timestamp_ms).to_string(),
+            "timestamp_ms": record.timestamp_ms,
+            "key": record.key.as_deref().map(text),
+            "headers": headers.collect::<Map<String, Value>>(),
+        });
+        let (kind, value, problem) = match self.show(record.value.as_deref()) {
+            Shown::Record(kind, value) => (Value::from(kind), value, None),
+            Shown::Json(value) => (Value::Null, value, None),
+            Shown::Nothing => (Value::Null, Value::Null, None),
+            Shown::Bytes(bytes, why) => (Value::Null, Value::from(hex(&bytes)), Some(why)),
+        };
+        object["kind"] = kind;
+        object["value"] = value;
+        if let Some(problem) = problem {
+            object["problem"] = problem.into();
+        }
+        object
+    }
+
+    /// A record as one line for people.
+    pub fn line(&mut self, at: &TopicPartition, stored: &StoredRecord) -> String {
+        let time = EventTime::from_ms(stored.record.timestamp_ms);
+        let key = stored.record.key.as_deref().map(text).unwrap_or_default();
+        let value = match self.show(stored.record.value.as_deref()) {
+            Shown::Record(kind, value) => format!("{kind} {}", fields(&value)),
+            Shown::Json(value) => value.to_string(),
+            Shown::Nothing => "(deleted)".to_owned(),
+            Shown::Bytes(bytes, why) => format!("{} bytes: {why}", bytes.len()),
+        };
+        format!("{time}  {}@{}  {key}  {value}", at.partition, stored.offset)
+    }
+}
+
+/// The fields of a record as `name=value`, without those that are null.
+fn fields(value: &Value) -> String {
+    let Value::Object(map) = value else { return value.to_string() };
+    let shown = map.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
+        Value::String(text) if !text.contains(' ') && !text.is_empty() => format!("{name}={text}"),
+        other => format!("{name}={other}"),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes as text, what is no text replaced.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
