@@ -57,6 +57,11 @@ impl TimerQueue {
         Some(timer)
     }
 
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     /// How many are set.
     pub fn len(&self) -> usize {
         self.due.len()

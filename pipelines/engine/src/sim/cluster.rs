@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_schemas::SchemaBook;
+use tidewire_schemas::{Record, SchemaBook};
 
 use super::Report;
 use super::books::Books;
@@ -16,6 +16,7 @@ use super::random::Random;
 use super::scenario::Scenario;
 use super::stages::{create_topics, stages};
 use super::trace::{Broken, Trace};
+use super::windows::WindowSums;
 use crate::log::{Log, LogError};
 use crate::memory::MemoryLog;
 use crate::plan::StageSpec;
@@ -65,6 +66,7 @@ pub struct Cluster {
     follow: Follow,
     books: Books,
     letters: Letters,
+    windows: WindowSums,
     started: u32,
 }
 
@@ -96,6 +98,7 @@ impl Cluster {
             ages: Ages::default(),
             follow,
             books: Books::default(),
+            windows: WindowSums::default(),
             started: 0,
         };
         cluster.clock(0);
@@ -134,6 +137,9 @@ impl Cluster {
         self.letters.appended(coming, offset);
         if let Ok(record) = self.book.decode(coming.record.value.as_deref().unwrap_or_default()) {
             self.books.appended(&record);
+            if let (Record::Trade(trade), false) = (&record, coming.unusable) {
+                self.windows.appended(coming.at.partition, offset, trade);
+            }
         }
         self.report.records += 1;
         Ok(())
@@ -211,6 +217,7 @@ impl Cluster {
         for made in made {
             self.letters.take(&made)?;
             self.books.take(&made)?;
+            self.windows.take(&made)?;
         }
         self.report.epochs = self.follow.epochs;
         self.report.outputs = self.follow.outputs;
@@ -224,6 +231,7 @@ impl Cluster {
     pub fn check_complete(&self) -> Result<(), Broken> {
         self.follow.check_all_taken()?;
         self.letters.check_complete()?;
+        self.windows.check_complete()?;
         self.books.check_complete(self.scenario.stages > 2)
     }
 

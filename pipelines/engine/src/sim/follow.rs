@@ -70,6 +70,10 @@ struct Writer {
     taken_to: Vec<u64>,
     /// The same at the last epoch with a flush: what recovery reads again begins here.
     cut: Vec<u64>,
+    /// Stamp, watermark and stream time of the last epoch.
+    times: (i64, Option<i64>, Option<i64>),
+    /// The log's time of the last output.
+    output_ms: i64,
 }
 
 /// All writers, and how far the log was read.
@@ -108,6 +112,8 @@ impl Follow {
                     epochs: VecDeque::new(),
                     taken_to: vec![0; sources],
                     cut: vec![0; sources],
+                    times: (i64::MIN, None, None),
+                    output_ms: i64::MIN,
                 };
                 writers.insert((stage, number), writer);
             }
@@ -224,6 +230,11 @@ impl Follow {
                     let detail = format!("{name}/{sequence}, at {at} offset {}", stored.offset);
                     return Err(Broken::new("outputs as run again", detail));
                 }
+                if stored.record.timestamp_ms < writer.output_ms {
+                    let detail = format!("{name}/{sequence} is written into the past, at {at}");
+                    return Err(Broken::new("time goes on", detail));
+                }
+                writer.output_ms = stored.record.timestamp_ms;
                 if let (Some(lines), 0) = (&mut self.lines, stage) {
                     lines.insert((number, sequence), Line::of(&at, &stored.record));
                 }
@@ -284,6 +295,13 @@ impl Writer {
             let detail = format!("{name}: epoch {epoch} after epoch {}", self.task.epoch());
             return Err(Broken::new("epoch numbers", detail));
         }
+        let times = (record.stamp_ms, record.watermark_ms, record.stream_time_ms);
+        let before = self.times;
+        if times.0 < before.0 || times.1 < before.1 || times.2 < before.2 {
+            let detail = format!("{name}: epoch {epoch} is at {times:?}, the one before at {before:?}");
+            return Err(Broken::new("time goes on", detail));
+        }
+        self.times = times;
         for progress in &record.inputs {
             let sources = self.task.intake().sources().iter();
             let place = sources.zip(0..).find_map(|(source, place)| {

@@ -20,6 +20,7 @@ mod scenario;
 mod stages;
 mod straight;
 mod trace;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

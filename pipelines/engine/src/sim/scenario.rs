@@ -146,7 +146,7 @@ impl Scenario {
         let mut each = |least, most| [0; MAX_STAGES].map(|_: u32| random.between(least, most));
         let partitions = each(2, 4).map(|count| u32::try_from(count).unwrap_or(2));
         let workers = each(1, 3).map(|count| usize::try_from(count).unwrap_or(1));
-        let flush_interval_ms = each(10, 400);
+        let mut flush_interval_ms = each(10, 400);
         let max_records = each(1, 24);
         let prefetch_bytes = each(200, 6_000);
         let max_bytes = each(100, 6_000);
@@ -156,6 +156,10 @@ impl Scenario {
             prefetch_bytes: usize::try_from(prefetch_bytes[stage]).unwrap_or(200),
             max_faults_per_minute: 100_000,
         });
+        if random.chance(30) {
+            // Rarely a cut: recovery has many epochs to run again.
+            flush_interval_ms = flush_interval_ms.map(|interval_ms| interval_ms * 20);
+        }
         Self {
             seed,
             complete: random.chance(50),

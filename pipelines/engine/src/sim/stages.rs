@@ -18,6 +18,8 @@ const MARKS_PARTITIONS: u32 = 2;
 const SIDE_PARTITIONS: u32 = 2;
 /// Width of the short windows, in milliseconds.
 pub const SHORT_WINDOW_MS: i64 = 100;
+/// Width of the long windows, in milliseconds.
+pub const LONG_WINDOW_MS: i64 = 350;
 /// How far ahead of its received time an event time may be, in milliseconds.
 pub const MAX_FUTURE_SKEW_MS: i64 = 10_000;
 /// How far records may be out of order and still be in time, in milliseconds.
@@ -85,6 +87,7 @@ fn features(scenario: &Scenario) -> StageSpec {
         input.max_future_skew_ms = Some(MAX_FUTURE_SKEW_MS);
     };
     let short = format!("width_ms = {SHORT_WINDOW_MS}\npanics = true");
+    let long = format!("width_ms = {LONG_WINDOW_MS}\nrefuses = true");
     let signal = format!("accounts = {}", scenario.accounts);
     let (ticks, sentiment) = (topics::TICKS, topics::SENTIMENT);
     StageBuilder::new("features")
@@ -96,7 +99,7 @@ fn features(scenario: &Scenario) -> StageSpec {
         .tuned(external)
         .input(topics::CONTROL, Role::Control, 1)
         .node("short", WINDOWS, &short, &[ticks, sentiment])
-        .node("long", WINDOWS, "width_ms = 350\nrefuses = true", &[ticks])
+        .node("long", WINDOWS, &long, &[ticks])
         .node("signal", SIGNAL, &signal, &["short", ticks, sentiment, topics::INSTRUMENTS, topics::CONTROL])
         .node("echo", ECHO, "", &["signal", "short"])
         .output(topics::FEATURES, tasks, &["short", "long", "signal", "echo"], &["instrument"])

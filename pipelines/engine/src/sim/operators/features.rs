@@ -130,9 +130,9 @@ impl Operator for Windows {
         if window.timer_panics {
             panic_silently("a window that can not be closed");
         }
-        let name = if window.poisoned { "poison" } else { "sum" };
+        let name = if window.poisoned { "poison".to_owned() } else { format!("sum-{}", self.width_ms) };
         let sum = window.sum;
-        cx.emit(feature(name, &timer.key, timer.at, sum));
+        cx.emit(feature(&name, &timer.key, timer.at, sum));
         state.remove(&start_ms);
         Ok(())
     }
@@ -144,6 +144,7 @@ persist! {
     pub struct Counts {
         trades: u64,
         intents: u64,
+        lots: u64,
         beat_at: Option<EventTime>,
     }
 }
@@ -191,6 +192,12 @@ impl Configured for SignalMaker {
 
 /// How long after a trade a key's heartbeat comes.
 const BEAT_AFTER_MS: i64 = 60;
+/// How long after a score each key is nudged.
+const NUDGE_AFTER_MS: i64 = 25;
+/// The mark of timers for heartbeats.
+const BEAT: u32 = 7;
+/// The mark of timers for nudges.
+const NUDGE: u32 = 9;
 
 impl SignalMaker {
     fn on_trade(
@@ -204,13 +211,13 @@ impl SignalMaker {
         let counts = &mut *state.counts;
         counts.trades += 1;
         if let Some(at) = counts.beat_at.take()
-            && counts.trades % 2 == 0
+            && counts.trades.is_multiple_of(2)
         {
-            cx.cancel_timer(at, 7);
+            cx.cancel_timer(at, BEAT);
         }
         let at = input.time.plus_ms(BEAT_AFTER_MS);
         counts.beat_at = Some(at);
-        cx.set_timer(at, 7);
+        cx.set_timer(at, BEAT);
         state.recent.push_back(whole(trade.quantity));
         if state.recent.len() > 4 {
             state.recent.pop_front();
@@ -232,7 +239,7 @@ impl SignalMaker {
             });
         }
         let poisoned = mischief == Mischief::PoisonedIntent;
-        if poisoned || (counts.trades % 3 == 0 && !*shared.halted) {
+        if poisoned || (counts.trades.is_multiple_of(3) && !*shared.halted) {
             counts.intents += 1;
             let account = (trade.trade_id.unsigned_abs() + counts.intents) % self.accounts;
             let size = if poisoned { POISONED_QUANTITY } else { 1 + recent.rem_euclid(5) };
@@ -294,14 +301,19 @@ impl Operator for SignalMaker {
                 #[expect(clippy::cast_possible_truncation, reason = "scores are whole and small")]
                 shared.scores.insert(score.asset.clone(), score.score as i64);
                 for key in keys.keys() {
-                    let trades = keys.get(&key).map_or(0, |state| state.counts.trades);
-                    let trades = i64::try_from(trades).unwrap_or(i64::MAX);
-                    cx.emit_for(&key, feature("told", &key, input.time, trades));
+                    let told =
+                        keys.get(&key).map_or(0, |state| state.counts.trades + 1_000 * state.counts.lots);
+                    let told = i64::try_from(told).unwrap_or(i64::MAX);
+                    cx.emit_for(&key, feature("told", &key, input.time, told));
+                    cx.set_timer_for(&key, input.time.plus_ms(NUDGE_AFTER_MS), NUDGE);
                 }
             }
             Record::Instrument(instrument) => {
                 let lot = i64::try_from(instrument.lot_size.units()).unwrap_or(0);
                 shared.lots.insert(input.key.clone(), lot);
+                if keys.get(input.key).is_some() {
+                    keys.get_mut(input.key).counts.lots += 1;
+                }
             }
             Record::ControlCommand(command) => *shared.halted = command.command == ControlAction::Halt,
             _ => {}
@@ -316,7 +328,8 @@ impl Operator for SignalMaker {
         _: &SignalShared,
     ) -> Result<(), Fault> {
         let trades = i64::try_from(state.counts.trades).unwrap_or(i64::MAX);
-        cx.emit(feature("beat", &timer.key, timer.at, trades));
+        let name = if timer.tag == NUDGE { "nudge" } else { "beat" };
+        cx.emit(feature(name, &timer.key, timer.at, trades));
         Ok(())
     }
 }
