@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_contract::LateNote;
+use tidewire_contract::{Interner, LateNote};
 use tidewire_schemas::{DeadLetter, EventTime, LateRecord, Record, topics};
 use tidewire_schemas::{NotRegistered, SchemaBook};
 
@@ -61,6 +61,8 @@ pub struct Drafts<'a> {
     pub rejects: &'a [Reject],
     /// Words for timers that were passed over: code and text.
     pub skipped_timers: &'a BTreeMap<TimerCause, (SmolStr, SmolStr)>,
+    /// The task's keys.
+    pub names: &'a Interner,
     /// Encodes.
     pub book: &'a SchemaBook,
 }
@@ -118,8 +120,9 @@ impl Drafts<'_> {
                     if !output.kinds.is_empty() && !output.kinds.contains(&record.kind()) {
                         continue;
                     }
-                    let key =
-                        key_of(record, &output.key_fields).or_else(|| self.key_at(item)).unwrap_or_default();
+                    // An output that names no fields takes the key under which the operator gave the record out.
+                    let key = key_of(record, &output.key_fields)
+                        .unwrap_or_else(|| self.names.name(item.key).clone());
                     drafts.push(Draft {
                         place: (item.position, item.tick, rank + 1, node, item.ordinal),
                         topic: output.topic.clone(),
@@ -134,7 +137,7 @@ impl Drafts<'_> {
         }
     }
 
-    /// The key of the log record that an item follows from, for outputs that name no key.
+    /// The key of the log record that an item follows from, for records of what happened to it.
     fn key_at(&self, item: &Item) -> Option<SmolStr> {
         if let Some(timer) = &item.timer {
             return Some(timer.key.clone());

@@ -414,6 +414,7 @@ impl Task {
             nodes: &nodes,
             rejects: &run.rejects,
             skipped_timers: &skips.timers,
+            names: &self.graph.names().borrow(),
             book: &self.book,
         };
         let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest)?;
