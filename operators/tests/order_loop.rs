@@ -91,8 +91,7 @@ struct Loop {
 
 impl Loop {
     fn new() -> Self {
-        let mut both =
-            Self { risk: TestDriver::new(risk()), venue: TestDriver::new(venue()), seen: Vec::new() };
+        let both = Self { risk: TestDriver::new(risk()), venue: TestDriver::new(venue()), seen: Vec::new() };
         for instrument in [instrument("BTCUSDT.X"), inverse()] {
             both.risk.append(topics::INSTRUMENTS, &instrument.instrument.clone(), 0, instrument.clone());
             both.venue.append(topics::INSTRUMENTS, &instrument.instrument.clone(), 0, instrument);

@@ -54,13 +54,13 @@ fn signal(at: i64, direction: Direction) -> Signal {
 
 enum Do {
     /// A record of the instrument on a topic.
-    Send(&'static str, i64, Record),
+    Send(&'static str, i64, Box<Record>),
     /// The clock goes on, in milliseconds.
     Wait(i64),
 }
 
 fn send(topic: &'static str, at: i64, record: impl Into<Record>) -> Do {
-    Do::Send(topic, at, record.into())
+    Do::Send(topic, at, Box::new(record.into()))
 }
 
 /// What came out, in short.
@@ -290,7 +290,7 @@ fn warm_up_duplicate_idle_and_late() {
         driver.pipe(topics::INSTRUMENTS, "A.X", 0, instrument("A.X"));
         for (number, (step, expected)) in steps.into_iter().enumerate() {
             let seen = match step {
-                Do::Send(topic, at, record) => driver.pipe(topic, "A.X", at, record),
+                Do::Send(topic, at, record) => driver.pipe(topic, "A.X", at, *record),
                 Do::Wait(ms) => driver.wait_ms(ms),
             };
             let got: Vec<_> = seen.iter().map(short).collect();

@@ -70,7 +70,9 @@ impl Operator for Correlation {
             state.last.remove(&place);
             state.now.insert(place.1, price);
         }
-        state.rows.push_back(state.now.iter().map(|(name, price)| (name.clone(), price.ln())).collect());
+        state
+            .rows
+            .push_back(state.now.iter().map(|(name, price)| (name.clone(), libm::log(*price))).collect());
         while state.rows.len() > WINDOW + 1 {
             state.rows.pop_front();
         }
@@ -119,7 +121,8 @@ fn pairs_over_instruments_of_all_partitions() {
     let mut records = Vec::new();
     for second in 0..30_i64 {
         let wave = f64::from(i32::try_from(second * second % 7).unwrap());
-        let prices = [100.0 * (0.01 * wave).exp(), 50.0 * (0.02 * wave).exp(), 10.0 * (-0.01 * wave).exp()];
+        let prices =
+            [100.0 * libm::exp(0.01 * wave), 50.0 * libm::exp(0.02 * wave), 10.0 * libm::exp(-0.01 * wave)];
         for (place, price) in prices.into_iter().enumerate() {
             let name = ["A.X", "B.X", "C.X"][place];
             let at = second * 1_000 + 100 + i64::try_from(place).unwrap();
