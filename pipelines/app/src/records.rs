@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
-use tidewire_schemas::{EventTime, JsonReader, SchemaBook, wire};
+use tidewire_schemas::{EventTime, JsonReader, Kind, Record, SchemaBook, wire};
 
 /// Bytes read in one piece.
 const FETCH_BYTES: usize = 1 << 20;
@@ -139,7 +139,7 @@ impl<'a> Shower<'a> {
         let time = EventTime::from_ms(stored.record.timestamp_ms);
         let key = stored.record.key.as_deref().map(text).unwrap_or_default();
         let value = match self.show(stored.record.value.as_deref()) {
-            Shown::Record(kind, value) => format!("{kind} {}", fields(&value)),
+            Shown::Record(kind, value) => format!("{kind} {}", fields(&kind, &value)),
             Shown::Json(value) => value.to_string(),
             Shown::Nothing => "(deleted)".to_owned(),
             Shown::Bytes(bytes, why) => format!("{} bytes: {why}", bytes.len()),
@@ -148,14 +148,30 @@ impl<'a> Shower<'a> {
     }
 }
 
-/// The fields of a record as `name=value`, without those that are null.
-fn fields(value: &Value) -> String {
+/// The fields of a record as `name=value`, in the order of its schema, without those that are null.
+fn fields(kind: &str, value: &Value) -> String {
     let Value::Object(map) = value else { return value.to_string() };
-    let shown = map.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
+    let known = Kind::from_name(kind).map_or(&[][..], Kind::fields);
+    let mut names: Vec<&String> = map.keys().collect();
+    // Fields that this build does not know come last.
+    names.sort_by_key(|name| known.iter().position(|known| known == name).unwrap_or(usize::MAX));
+    let shown = names.into_iter().filter(|name| !map[*name].is_null()).map(|name| match &map[name] {
         Value::String(text) if !text.contains(' ') && !text.is_empty() => format!("{name}={text}"),
         other => format!("{name}={other}"),
     });
     shown.collect::<Vec<_>>().join(" ")
+}
+
+/// A record as JSON.
+pub fn json_of(book: &SchemaBook, record: &Record) -> Value {
+    let mut bytes = Vec::new();
+    if book.encode(record, &mut bytes).is_err() {
+        return Value::from(format!("{record:?}"));
+    }
+    match Shower::new(book).show(Some(&bytes)) {
+        Shown::Record(kind, value) => json!({ "kind": kind, "value": value }),
+        _ => Value::Null,
+    }
 }
 
 /// Bytes as text, what is no text replaced.

@@ -89,6 +89,31 @@ from = ["bars"]
 [[stage.output]]
 topic = "alerts.v1"
 from = ["wants", "quotes"]
+"#;
+
+/// What the good one has after its last line in the tests of limits.
+const LIMITS: &str = r#"
+[[stage]]
+name = "risk"
+
+[[stage.input]]
+id = "intents"
+topic = "intents.v1"
+role = "driving"
+
+[[stage.input]]
+id = "limits"
+topic = "risk.limits.v1"
+role = "control"
+
+[[stage.operator]]
+id = "orders"
+type = "risk_orders"
+from = ["intents", "limits"]
+
+[[stage.output]]
+topic = "risk.decisions.v1"
+from = ["orders"]
 
 [[risk.limit]]
 account = "a"
@@ -116,7 +141,6 @@ fn error(text: &str) -> PipelineError {
 fn the_good_one_is_taken() {
     let pipeline = check(GOOD).unwrap();
     assert_eq!(pipeline.warnings, Vec::<String>::new());
-    assert_eq!(pipeline.limits.len(), 1);
     let stage = &pipeline.stages[0];
     let ids: Vec<&str> = stage.nodes.iter().map(|node| node.id.as_str()).collect();
     // `wants` takes from `quotes`, which stands below it in the file.
@@ -144,6 +168,32 @@ const fn case(
 ) -> Case {
     Case { replace, by, line, column, says, help }
 }
+
+const LIMIT_CASES: &[Case] = &[
+    case(
+        "max_order_value = 50_000",
+        "max_order_value = 50_000.5",
+        (106, 19),
+        "without quotes, which would be rounded",
+        "\"50000.5\"",
+    ),
+    case(
+        "max_order_value = 50_000",
+        "max_order_vale = 50_000",
+        (106, 1),
+        "unknown key in [[risk.limit]]: `max_order_vale`",
+        "`max_order_value`",
+    ),
+    case("max_position = \"0.5\"", "max_position = \"-1\"", (107, 16), "can not be negative", ""),
+    case("max_position = \"0.5\"", "[[risk.limit]]\naccount = \"a\"", (107, 1), "two limits for `a/*/*`", ""),
+    case(
+        "topic = \"risk.limits.v1\"",
+        "topic = \"control.v1\"",
+        (104, 1),
+        "no stage reads risk limits",
+        "`risk.limits.v1`",
+    ),
+];
 
 const CASES: &[Case] = &[
     // Syntax.
@@ -358,23 +408,7 @@ const CASES: &[Case] = &[
         "two outputs to `signals.v1`",
         "one output",
     ),
-    // Risk limits and topics.
-    case(
-        "max_order_value = 50_000",
-        "max_order_value = 50_000.5",
-        (84, 19),
-        "without quotes, which would be rounded",
-        "\"50000.5\"",
-    ),
-    case(
-        "max_order_value = 50_000",
-        "max_order_vale = 50_000",
-        (84, 1),
-        "unknown key in [[risk.limit]]: `max_order_vale`",
-        "`max_order_value`",
-    ),
-    case("max_position = \"0.5\"", "max_position = \"-1\"", (85, 16), "can not be negative", ""),
-    case("max_position = \"0.5\"", "[[risk.limit]]\naccount = \"a\"", (85, 1), "two limits for `a/*/*`", ""),
+    // Topics and bounds.
     case(
         "partitions = 4",
         "partitions = 4\n[topics.\"signals.v1\"]\nkinds = [\"Bar\"]",
@@ -407,10 +441,24 @@ const CASES: &[Case] = &[
 
 #[test]
 fn each_problem_is_told_where_it_stands() {
+    assert_told(GOOD, CASES);
+}
+
+#[test]
+fn each_problem_of_a_limit_is_told_where_it_stands() {
+    let text = format!("{GOOD}{LIMITS}");
+    let limits = check(&text).unwrap_or_else(|error| panic!("{error}")).limits;
+    assert_eq!(limits.len(), 1);
+    assert_eq!(limits[0].max_order_value, "50000".parse().ok());
+    assert_eq!((limits[0].strategy.as_str(), limits[0].instrument.as_str()), ("*", "*"));
+    assert_told(&text, LIMIT_CASES);
+}
+
+fn assert_told(good: &str, cases: &[Case]) {
     let mut wrong = Vec::new();
-    for case in CASES {
-        assert!(GOOD.contains(case.replace), "the good file has no {:?}", case.replace);
-        let text = GOOD.replacen(case.replace, case.by, 1);
+    for case in cases {
+        assert!(good.contains(case.replace), "the good file has no {:?}", case.replace);
+        let text = good.replacen(case.replace, case.by, 1);
         let error = error(&text);
         let found = error.problems.iter().any(|problem| {
             error.position(problem) == Some((case.line, case.column))
@@ -422,7 +470,7 @@ fn each_problem_is_told_where_it_stands() {
             wrong.push(format!("{place}{:?} {:?}, but got\n{error}", case.says, case.help));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -557,14 +605,14 @@ stage features: 4 tasks, consumer group small.features
    └─ wants (above)
 
 topics
-  alerts.v1                   4 partitions  features -> -  Alert
-  dead-letters.v1             1 partition   features -> -  DeadLetter
-  features.bars.v1            4 partitions  features -> -  Bar
-  intents.v1                  4 partitions  features -> -  OrderIntent
-  late.v1                     1 partition   features -> -  LateRecord
-  market.ticks.v1             4 partitions  - -> features  Trade, Quote, BookSnapshot, BookDelta
-  reference.instruments.v1    1 partition   compacted  - -> features  Instrument
-  signals.v1                  4 partitions  features -> -  Signal
+  alerts.v1                   4 partitions             features -> outside  Alert
+  dead-letters.v1             1 partition              features -> outside  DeadLetter
+  features.bars.v1            4 partitions             features -> outside  Bar
+  intents.v1                  4 partitions             features -> outside  OrderIntent
+  late.v1                     1 partition              features -> outside  LateRecord
+  market.ticks.v1             4 partitions             outside -> features  Trade, Quote, BookSnapshot, BookDelta
+  reference.instruments.v1    1 partition   compacted  outside -> features  Instrument
+  signals.v1                  4 partitions             features -> outside  Signal
 ";
     assert_eq!(drawn, expected, "\n{drawn}");
     let described = describe::stage(&check(GOOD).unwrap().stages[0]);

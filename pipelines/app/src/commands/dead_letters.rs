@@ -171,6 +171,11 @@ fn source(letter: &DeadLetter) -> String {
     }
 }
 
+/// Its time; a line in front of the first record of a file has none.
+fn when(letter: &DeadLetter) -> String {
+    if letter.event_time == EventTime::EPOCH { "-".to_owned() } else { letter.event_time.to_string() }
+}
+
 fn list(filter: &Filter, limit: usize, as_json: bool, context: &Context) -> anyhow::Result<u8> {
     let open = open::to_read(context)?;
     let mut found = letters(&*open.log, &open.book)?;
@@ -216,7 +221,7 @@ fn list(filter: &Filter, limit: usize, as_json: bool, context: &Context) -> anyh
         let mark = if replayed.contains_key(at) { " (sent again)" } else { "" };
         last.row([
             at.to_string(),
-            letter.event_time.to_string(),
+            when(letter),
             source(letter),
             letter.operator.clone().unwrap_or_default().to_string(),
             letter.reason.to_string(),
@@ -276,7 +281,7 @@ fn show(place: At, as_json: bool, context: &Context) -> anyhow::Result<u8> {
     }
     writeln!(out, "reason     {}", letter.reason)?;
     writeln!(out, "error      {}", letter.error)?;
-    writeln!(out, "time       {}", letter.event_time)?;
+    writeln!(out, "time       {}", when(&letter))?;
     if let Some(key) = letter.key.as_deref() {
         writeln!(out, "key        {}", text(key))?;
     }

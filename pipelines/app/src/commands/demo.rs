@@ -16,11 +16,12 @@ use tidewire_runtime::synchronised::{self, SyncOptions};
 use tidewire_schemas::{EventTime, topics};
 
 use self::tally::Tally;
-use super::import::{progress_bar, shift_note};
+use super::import::{finished_note, progress_bar, shift_note};
 use crate::cli::{self, Context};
-use crate::feed::feed;
+use crate::feed::{feed, file_digest};
 use crate::files::{Loaded, load_pipeline};
 use crate::interrupt::stop_flag;
+use crate::notes::{self, IMPORTS};
 use crate::open::{self, Durability, OpenLog};
 use crate::start::{note_pipeline, prepare};
 
@@ -97,7 +98,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     } else {
         show::summary(&mut out, &tally, &summary, &open.dir)?;
     }
-    Ok(if summary.stopped { cli::ABORTED } else { cli::OK })
+    Ok(cli::OK)
 }
 
 /// The folder of the demo's log: the one named, which must be empty, or a new one.
@@ -133,6 +134,10 @@ fn import_sample(open: &OpenLog, loaded: &Loaded, tally: &mut Tally) -> anyhow::
         bar.finish_and_clear();
         if !fed.failed.is_empty() {
             bail!("the shipped sample can not be read: {}", fed.failed.join("; "));
+        }
+        for (place, summary) in merge.summaries().enumerate() {
+            let note = finished_note(&names[place], &file_digest(&files[place])?, &fed, place, summary);
+            notes::add(&*open.log, IMPORTS, &note.digest, &note)?;
         }
         for (topic, count) in &fed.by_topic {
             *tally.by_topic.entry(topic.clone()).or_default() += count;

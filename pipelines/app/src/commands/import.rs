@@ -92,7 +92,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let digests: Vec<String> = args.files.iter().map(|file| file_digest(file)).collect::<Result<_, _>>()?;
     check_new(&*open.log, &names, &digests, args.again)?;
     for (name, digest) in names.iter().zip(&digests) {
-        notes::add(&*open.log, IMPORTS, digest, &note(name, digest, None))?;
+        notes::add(&*open.log, IMPORTS, digest, &begun_note(name, digest))?;
     }
     let bar = progress_bar(importers.iter().map(Importer::bytes_total).sum());
     let done = feed(&*open.log, &open.book, Merge::new(importers), &names, &partitions, |bytes, records| {
@@ -103,8 +103,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let (fed, merge) = done?;
     let summaries: Vec<Summary> = merge.summaries().cloned().collect();
     for ((place, name), digest) in names.iter().enumerate().zip(&digests) {
-        let counts = (fed.by_file[place], fed.rejected_by_file[place], &summaries[place]);
-        notes::add(&*open.log, IMPORTS, digest, &note(name, digest, Some(counts)))?;
+        let note = finished_note(name, digest, &fed, place, &summaries[place]);
+        notes::add(&*open.log, IMPORTS, digest, &note)?;
     }
     show(args.json, &open.dir, &fed, &summaries)?;
     if fed.failed.is_empty() {
@@ -130,15 +130,27 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn note(name: &str, digest: &str, done: Option<(u64, u64, &Summary)>) -> ImportNote {
+/// What is noted before a file is imported: its records may be there in part from now on.
+fn begun_note(name: &str, digest: &str) -> ImportNote {
     ImportNote {
         file: name.to_owned(),
         digest: digest.to_owned(),
-        complete: done.is_some(),
-        records: done.map_or(0, |(records, _, _)| records),
-        rejected: done.map_or(0, |(_, rejected, _)| rejected),
-        notes: done.and_then(|(_, _, summary)| shift_note(summary)).into_iter().collect(),
+        complete: false,
+        records: 0,
+        rejected: 0,
+        notes: Vec::new(),
         at_ms: now_ms(),
+    }
+}
+
+/// What is noted of a file whose records are all in the log; `place` is its place among those that were fed.
+pub fn finished_note(name: &str, digest: &str, fed: &Fed, place: usize, summary: &Summary) -> ImportNote {
+    ImportNote {
+        complete: true,
+        records: fed.by_file[place],
+        rejected: fed.rejected_by_file[place],
+        notes: shift_note(summary).into_iter().collect(),
+        ..begun_note(name, digest)
     }
 }
 

@@ -79,11 +79,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 /// A synchronised run numbers its epochs for itself: live tasks could not go on after it.
 fn check_not_synchronised(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<()> {
     let Some(driving) = pipeline.stages.first().and_then(|stage| stage.driving()) else { return Ok(()) };
-    if log.topic(&driving.topic)?.is_none() {
-        return Ok(());
-    }
+    let Some(topic) = log.topic(&driving.topic)? else { return Ok(()) };
     let group = group_of(&pipeline.name);
-    for partition in 0..driving.partitions {
+    for partition in 0..topic.partitions {
         if log.committed(&group, &TopicPartition::new(driving.topic.clone(), partition))?.is_some() {
             bail!(
                 "this log holds a synchronised run of {} (from `demo`), which a live run can not go on from: \

@@ -56,7 +56,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         writeln!(out, "pipeline {} ({}), last started {how}; {process}", recorded.note.pipeline, recorded.note.file)?;
         for (stage, tasks) in shown {
             writeln!(out)?;
-            show_stage(&mut out, stage, tasks, args.inputs)?;
+            show_stage(&mut out, stage, tasks, args.inputs, recorded.note.synchronised)?;
         }
     }
     if args.json {
@@ -72,7 +72,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(cli::OK)
 }
 
-fn show_stage(out: &mut dyn Write, stage: &StageSpec, tasks: &[TaskStand], inputs: bool) -> io::Result<()> {
+fn show_stage(
+    out: &mut dyn Write,
+    stage: &StageSpec,
+    tasks: &[TaskStand],
+    inputs: bool,
+    synchronised: bool,
+) -> io::Result<()> {
     writeln!(out, "stage {} (consumer group {})", stage.name, stage.group())?;
     let mut table = Table::new(&[
         ("task", Align::Right),
@@ -90,7 +96,7 @@ fn show_stage(out: &mut dyn Write, stage: &StageSpec, tasks: &[TaskStand], input
         table.row([
             task.task.to_string(),
             grouped(u64::try_from(last.epoch).unwrap_or(0)),
-            stamp(last.stamp_ms, last.synchronised),
+            stamp(last.stamp_ms, synchronised),
             grouped(lag(task)),
             last.watermark_ms.map_or_else(|| "none yet".to_owned(), time),
             held_by(stage, task),
@@ -144,8 +150,12 @@ fn held_by(stage: &StageSpec, task: &TaskStand) -> String {
     if !stage.has_watermark() {
         return "nothing: time is that of its records".to_owned();
     }
+    let watermark_ms = task.last.as_ref().and_then(|record| record.watermark_ms);
     match task.holder.and_then(|place| task.inputs.get(place)) {
         None => "nothing: all inputs are idle".to_owned(),
+        Some(input) if watermark_ms > input.allows_ms => {
+            "nothing: all inputs were silent, and time went on".to_owned()
+        }
         Some(input) => {
             let newest = input.greatest_ms.map_or_else(String::new, time);
             format!("{} (newest record {newest})", input.at)

@@ -8,11 +8,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::verify::{Difference, VerifyReport, verify_task};
+use tidewire_schemas::SchemaBook;
 
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::open;
 use crate::recorded::pipelines;
+use crate::records::json_of;
 use crate::table::{Align, Table, grouped};
 
 /// Nothing is written. Without a file, the pipelines are verified as they were started last on this log. The exit code
@@ -57,11 +59,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
     if args.json {
-        let all: Vec<Value> = reports.iter().map(|(stage, task, report)| as_value(stage, *task, report)).collect();
+        let all: Vec<Value> = reports.iter().map(|(stage, task, report)| as_value(stage, *task, report, &open.book)).collect();
         serde_json::to_writer_pretty(&mut out, &all)?;
         writeln!(out)?;
     } else {
-        show(&mut out, &reports)?;
+        show(&mut out, &reports, &open.book)?;
     }
     let differs = reports.iter().any(|(_, _, report)| report.difference.is_some());
     Ok(if differs { cli::DIFFERS } else { cli::OK })
@@ -75,7 +77,7 @@ fn progress() -> ProgressBar {
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
-fn show(out: &mut dyn Write, reports: &[(Arc<StageSpec>, u32, VerifyReport)]) -> io::Result<()> {
+fn show(out: &mut dyn Write, reports: &[(Arc<StageSpec>, u32, VerifyReport)], book: &SchemaBook) -> io::Result<()> {
     let mut table = Table::new(&[
         ("stage", Align::Left),
         ("task", Align::Right),
@@ -106,13 +108,19 @@ fn show(out: &mut dyn Write, reports: &[(Arc<StageSpec>, u32, VerifyReport)]) ->
     for (stage, task, report) in reports {
         if let Some(difference) = &report.difference {
             writeln!(out)?;
-            show_difference(out, stage, *task, difference)?;
+            show_difference(out, stage, *task, difference, book)?;
         }
     }
     Ok(())
 }
 
-fn show_difference(out: &mut dyn Write, stage: &StageSpec, task: u32, difference: &Difference) -> io::Result<()> {
+fn show_difference(
+    out: &mut dyn Write,
+    stage: &StageSpec,
+    task: u32,
+    difference: &Difference,
+    book: &SchemaBook,
+) -> io::Result<()> {
     writeln!(out, "first difference: stage {}, task {task}, epoch {}: {}", stage.name, difference.epoch, difference.what)?;
     if let Some(operator) = &difference.operator {
         writeln!(out, "  operator  {operator}")?;
@@ -128,15 +136,15 @@ fn show_difference(out: &mut dyn Write, stage: &StageSpec, task: u32, difference
         writeln!(out, "  key       {key}")?;
     }
     if let Some(record) = &difference.found {
-        writeln!(out, "  recorded  {record:?}")?;
+        writeln!(out, "  recorded  {}", json_of(book, record))?;
     }
     if let Some(record) = &difference.rerun {
-        writeln!(out, "  run again {record:?}")?;
+        writeln!(out, "  run again {}", json_of(book, record))?;
     }
     Ok(())
 }
 
-fn as_value(stage: &StageSpec, task: u32, report: &VerifyReport) -> Value {
+fn as_value(stage: &StageSpec, task: u32, report: &VerifyReport, book: &SchemaBook) -> Value {
     let difference = report.difference.as_ref().map(|difference| {
         json!({
             "epoch": difference.epoch,
@@ -146,8 +154,8 @@ fn as_value(stage: &StageSpec, task: u32, report: &VerifyReport) -> Value {
             "offset": difference.offset,
             "identity": difference.id,
             "key": difference.key,
-            "recorded": difference.found.as_ref().map(|record| format!("{record:?}")),
-            "run_again": difference.rerun.as_ref().map(|record| format!("{record:?}")),
+            "recorded": difference.found.as_ref().map(|record| json_of(book, record)),
+            "run_again": difference.rerun.as_ref().map(|record| json_of(book, record)),
         })
     });
     json!({

@@ -107,7 +107,7 @@ fn draw_topics(out: &mut String, pipeline: &Pipeline) {
     for topic in &pipeline.topics {
         let names = |stages: Vec<&StageSpec>| -> String {
             if stages.is_empty() {
-                return "-".to_owned();
+                return "outside".to_owned();
             }
             stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", ")
         };
@@ -123,11 +123,11 @@ fn draw_topics(out: &mut String, pipeline: &Pipeline) {
             stages().filter(|stage| stage.inputs.iter().any(|input| input.topic == topic.name)).collect();
         let _ = writeln!(
             out,
-            "  {:width$}  {:>3} {:10}  {}{} -> {}  {}",
+            "  {:width$}  {:>3} {:10}  {:9}  {} -> {}  {}",
             topic.name,
             topic.partitions,
             plural(topic.partitions as usize, "partition", "partitions"),
-            if topic.compacted { "compacted  " } else { "" },
+            if topic.compacted { "compacted" } else { "" },
             names(writers),
             names(readers),
             topic.kinds.as_deref().map(edges::list).unwrap_or_default(),

@@ -111,6 +111,7 @@ fn resolve(
     }
     cycles::check(&drafts, &outputs, &topics, problems);
     let limits = limits::read(&declared.limits, problems);
+    check_limits_are_read(declared, problems);
     let makes_orders: Vec<bool> = drafts
         .iter()
         .zip(&outputs)
@@ -146,6 +147,20 @@ fn check_stage_names(stages: &[StageDeclared], problems: &mut Problems) {
         if stages[..place].iter().any(|other| other.name.name == stage.name.name) {
             problems.add(&stage.name.place, format!("there are two stages called `{}`", stage.name.name));
         }
+    }
+}
+
+/// Limits that no stage reads would hold for nothing, and nobody would notice.
+fn check_limits_are_read(declared: &Declared, problems: &mut Problems) {
+    let mut inputs = declared.stages.iter().flat_map(|stage| &stage.inputs);
+    if let Some(first) = declared.limits.first()
+        && !inputs.any(|input| input.topic.name == topics::RISK_LIMITS)
+    {
+        problems.add_with_help(
+            &first.place,
+            "no stage reads risk limits, so they would hold for nothing",
+            format!("give the stage that checks orders an input of `{}` with `role = \"control\"`", topics::RISK_LIMITS),
+        );
     }
 }
 

@@ -61,7 +61,8 @@ pub fn summary(out: &mut dyn Write, tally: &Tally, summary: &SyncSummary, dir: &
     let seconds = tally.wall.as_secs_f64().max(1e-9);
     writeln!(
         out,
-        "\n{} records in {seconds:.1} s: {} a second; epochs p50 {:.1} ms, p99 {:.1} ms from read to commit",
+        "\n{} records over all stages in {seconds:.1} s: {} a second; rounds of 1 s of virtual time take p50 {:.1} ms, \
+         p99 {:.1} ms from read to commit",
         grouped(summary.records),
         grouped(per_second(summary.records, seconds)),
         ms(tally.latency_us(0.5)),
@@ -84,6 +85,7 @@ fn next_steps(out: &mut dyn Write, dir: &Path) -> io::Result<()> {
     writeln!(out, "\nThe log is in {dir}. What to try next:")?;
     writeln!(out, "  tidewire --data {dir} tail signals.v1")?;
     writeln!(out, "  tidewire --data {dir} tail risk.decisions.v1 --json --limit 3")?;
+    writeln!(out, "  tidewire --data {dir} status            shows where each task stands")?;
     writeln!(out, "  tidewire --data {dir} verify            runs every epoch again and compares each byte")?;
     writeln!(out, "  tidewire check market-intel             draws the pipeline that ran")
 }
@@ -115,8 +117,8 @@ pub fn json(tally: &Tally, summary: &SyncSummary, dir: &Path) -> Value {
         "outputs": summary.outputs,
         "faults": summary.faults,
         "wall_s": tally.wall.as_secs_f64(),
-        "epoch_p50_us": tally.latency_us(0.5),
-        "epoch_p99_us": tally.latency_us(0.99),
+        "round_p50_us": tally.latency_us(0.5),
+        "round_p99_us": tally.latency_us(0.99),
         "span_ms": summary.span_ms,
         "notes": tally.notes,
         "stopped": summary.stopped,

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use tidewire_runtime::synchronised::Progress;
 use tidewire_schemas::{Alert, Amount, Order, Position, Record, RiskDecision, SchemaBook, Signal};
 
-/// Longest epoch that is told apart, in microseconds: a minute.
+/// Longest round that is told apart, in microseconds: a minute.
 const MAX_LATENCY_US: u64 = 60_000_000;
 
 /// Profit and loss of an account in one currency.
@@ -135,7 +135,7 @@ impl Tally {
         books
     }
 
-    /// Wall time of an epoch from read to commit, in microseconds, at a share of all epochs (0 to 1).
+    /// Wall time of a round from read to commit, in microseconds, at a share of all rounds (0 to 1).
     pub fn latency_us(&self, share: f64) -> u64 {
         self.latency.as_ref().map_or(0, |latency| latency.value_at_quantile(share))
     }
