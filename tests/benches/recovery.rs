@@ -3,7 +3,12 @@
 //! Prints the time from start to the first new epoch, split into restored state and epochs run again, and the bytes
 //! written for state per second beside what a changelog written at every commit would have taken, in one run over the
 //! same records. Run with `cargo bench -p tidewire-tests --bench recovery [-- KEYS]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench talks and may stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench talks and may stop"
+)]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,7 +61,13 @@ impl Operator for Averages {
     fn interface(&self) -> Interface {
         Interface { accepts: vec![Kind::Trade], emits: vec![Kind::FeatureValue], ..Interface::default() }
     }
-    fn on_record(&self, cx: &mut Cx<'_>, input: &Input<'_>, state: &mut Whole<Average>, (): &()) -> Result<(), Fault> {
+    fn on_record(
+        &self,
+        cx: &mut Cx<'_>,
+        input: &Input<'_>,
+        state: &mut Whole<Average>,
+        (): &(),
+    ) -> Result<(), Fault> {
         let Some(trade) = input.record.as_trade() else { return Ok(()) };
         let price = trade.price.to_f64();
         state.count += 1;

@@ -57,7 +57,15 @@ pub fn feed(
     partitions: Partitions<'_>,
     mut on_progress: impl FnMut(u64, u64),
 ) -> anyhow::Result<(Fed, Merge)> {
-    let mut writer = Writer { log, book, partitions, layouts: BTreeMap::new(), ready: BTreeMap::new(), bytes: 0, records: 0 };
+    let mut writer = Writer {
+        log,
+        book,
+        partitions,
+        layouts: BTreeMap::new(),
+        ready: BTreeMap::new(),
+        bytes: 0,
+        records: 0,
+    };
     let zeros = vec![0; files.len()];
     let mut fed = Fed { by_file: zeros.clone(), rejected_by_file: zeros, ..Fed::default() };
     let mut last_ms = vec![0_i64; files.len()];
@@ -93,7 +101,14 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn take(&mut self, item: Item, name: &str, file: usize, last_ms: i64, fed: &mut Fed) -> anyhow::Result<()> {
+    fn take(
+        &mut self,
+        item: Item,
+        name: &str,
+        file: usize,
+        last_ms: i64,
+        fed: &mut Fed,
+    ) -> anyhow::Result<()> {
         match item {
             Item::Record { line, topic, key, timestamp_ms, received_ns, record } => {
                 let mut value = Vec::with_capacity(160);
@@ -133,7 +148,8 @@ impl Writer<'_> {
                     value: Some(value.into()),
                     headers: Vec::new(),
                 };
-                self.add(topics::DEAD_LETTERS, name, record).with_context(|| format!("{name}, line {line}"))?;
+                self.add(topics::DEAD_LETTERS, name, record)
+                    .with_context(|| format!("{name}, line {line}"))?;
                 *fed.by_topic.entry(topics::DEAD_LETTERS.into()).or_default() += 1;
                 fed.rejected_by_file[file] += 1;
             }
@@ -163,7 +179,8 @@ impl Writer<'_> {
     /// Reference data first: a running pipeline then knows an instrument before its first tick.
     fn flush(&mut self) -> Result<(), LogError> {
         let ready = std::mem::take(&mut self.ready);
-        let (first, then): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(at, _)| at.topic == topics::INSTRUMENTS);
+        let (first, then): (Vec<_>, Vec<_>) =
+            ready.into_iter().partition(|(at, _)| at.topic == topics::INSTRUMENTS);
         for (at, records) in first.into_iter().chain(then) {
             self.log.append(&at, records)?;
         }
@@ -194,7 +211,8 @@ pub fn standard_topic(topic: &str, partitions: u32) -> TopicSpec {
 /// BLAKE3 digest of a file in hexadecimal, by which a file imported before is known.
 pub fn file_digest(path: &Path) -> anyhow::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = std::fs::File::open(path).with_context(|| format!("{} can not be opened", path.display()))?;
+    let mut file =
+        std::fs::File::open(path).with_context(|| format!("{} can not be opened", path.display()))?;
     std::io::copy(&mut file, &mut hasher).with_context(|| format!("{} can not be read", path.display()))?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -9,8 +9,7 @@ use crate::build;
 use crate::pipeline::{MAX_FILE_BYTES, Pipeline, Setting, load};
 
 /// Pipelines that ship: by name, with their text.
-pub const SHIPPED: [(&str, &str); 1] =
-    [("market-intel", include_str!("../../market-intel.toml"))];
+pub const SHIPPED: [(&str, &str); 1] = [("market-intel", include_str!("../../market-intel.toml"))];
 
 /// A pipeline and the text it was read from.
 pub struct Loaded {
@@ -57,6 +56,7 @@ pub fn load_text(file: String, text: String, overrides: Vec<(String, String)>) -
 
 /// Variables of the environment that override pipeline files.
 pub fn overrides() -> Vec<(String, String)> {
-    let ours = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    let ours = std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
     ours.filter(|(name, _)| name.to_ascii_uppercase().starts_with(crate::pipeline::OVERRIDE_PREFIX)).collect()
 }

@@ -74,7 +74,8 @@ pub fn stands(
     let mut found: BTreeMap<(SmolStr, u32), Seen> = BTreeMap::new();
     if let Some(first) = stages.first() {
         for task in 0..most {
-            let wanted: Vec<&StageSpec> = stages.iter().map(|stage| &**stage).filter(|stage| task < stage.tasks()).collect();
+            let wanted: Vec<&StageSpec> =
+                stages.iter().map(|stage| &**stage).filter(|stage| task < stage.tasks()).collect();
             look(log, book, &TopicPartition::new(first.epochs_topic(), task), &wanted, &mut found)?;
         }
     }
@@ -124,7 +125,8 @@ fn look(
             }
             seen.last = Some(record);
         }
-        let all = stages.iter().all(|stage| seen.get(&stage.name).is_some_and(|seen| !seen.inputs.is_empty()));
+        let all =
+            stages.iter().all(|stage| seen.get(&stage.name).is_some_and(|seen| !seen.inputs.is_empty()));
         if all || from == bounds.start {
             found.extend(seen.into_iter().map(|(stage, seen)| ((stage, at.partition), seen)));
             return Ok(());
@@ -163,6 +165,7 @@ fn stand(log: &dyn Log, stage: &StageSpec, task: u32, seen: Seen) -> Result<Task
         });
     }
     let active = inputs.iter().enumerate().filter(|(_, input)| input.counts && !input.idle);
-    let holder = active.filter_map(|(place, input)| Some((input.allows_ms?, place))).min().map(|(_, place)| place);
+    let holder =
+        active.filter_map(|(place, input)| Some((input.allows_ms?, place))).min().map(|(_, place)| place);
     Ok(TaskStand { task, last: seen.last, last_flush: seen.last_flush, inputs, holder })
 }

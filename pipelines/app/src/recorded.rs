@@ -35,9 +35,10 @@ pub fn pipelines(log: &dyn Log) -> anyhow::Result<Vec<Recorded>> {
         bail!("no pipeline has run on this log: start one with `tidewire run FILE`");
     }
     let read = last.into_iter().map(|note| {
-        let loaded = load_text(note.file.clone(), note.text.clone(), note.overrides.clone()).with_context(|| {
-            format!("pipeline {} ran with a file that this build does not take", note.pipeline)
-        })?;
+        let loaded =
+            load_text(note.file.clone(), note.text.clone(), note.overrides.clone()).with_context(|| {
+                format!("pipeline {} ran with a file that this build does not take", note.pipeline)
+            })?;
         Ok(Recorded { note, loaded })
     });
     read.collect()

@@ -150,12 +150,18 @@ fn limits_in_log(
     for partition in 0..partitions {
         let mut reader = Reader::from_start(log, TopicPartition::new(topics::RISK_LIMITS, partition))?;
         while let Some(stored) = reader.next(log)? {
-            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else { continue };
+            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else {
+                continue;
+            };
             let found = stored.record.value.as_deref().and_then(|value| book.decode(value).ok());
             let is_same = limits.iter().any(|limit| {
                 limits_key(limit) == key && found.as_ref() == Some(&Record::from(limit.clone()))
             });
-            if is_same { same.insert(key.clone()) } else { same.remove(&key) };
+            if is_same {
+                same.insert(key.clone())
+            } else {
+                same.remove(&key)
+            };
             known.insert(key);
         }
     }
@@ -173,7 +179,13 @@ mod tests {
     fn limits(account: &str, value: i64) -> RiskLimits {
         let max_order_value = Amount::from_units(i128::from(value) * 1_000_000_000_000).ok();
         let all = || "*".into();
-        RiskLimits { account: account.into(), strategy: all(), instrument: all(), max_order_value, ..RiskLimits::default() }
+        RiskLimits {
+            account: account.into(),
+            strategy: all(),
+            instrument: all(),
+            max_order_value,
+            ..RiskLimits::default()
+        }
     }
 
     fn log() -> MemoryLog {

@@ -332,7 +332,9 @@ fn state_untouched_for_long_is_dropped_and_a_crash_changes_nothing_of_it() {
     let counts = |crash: bool| {
         let mut driver = TestDriver::new(forgetful());
         let mut seen = Vec::new();
-        for (key, time_ms) in [("A.X", 0), ("B.X", 100), ("B.X", 600), ("A.X", 900), ("B.X", 2_500), ("A.X", 2_600)] {
+        for (key, time_ms) in
+            [("A.X", 0), ("B.X", 100), ("B.X", 600), ("A.X", 900), ("B.X", 2_500), ("A.X", 2_600)]
+        {
             driver.clock(60);
             seen.extend(driver.pipe(TICKS, key, time_ms, trade(key, time_ms, time_ms, "1")));
             if crash {
@@ -343,8 +345,8 @@ fn state_untouched_for_long_is_dropped_and_a_crash_changes_nothing_of_it() {
         (features(&seen).into_iter().map(|(key, _, count)| (key, count)).collect::<Vec<_>>(), sizes, driver)
     };
     let (straight, sizes, _) = counts(false);
-    let expected =
-        [("A.X", 1.0), ("B.X", 1.0), ("B.X", 2.0), ("A.X", 2.0), ("B.X", 3.0), ("A.X", 1.0)].map(|(k, n)| (k.to_owned(), n));
+    let expected = [("A.X", 1.0), ("B.X", 1.0), ("B.X", 2.0), ("A.X", 2.0), ("B.X", 3.0), ("A.X", 1.0)]
+        .map(|(k, n)| (k.to_owned(), n));
     // One second to live and an eighth: at 2,500 the watermark is 2,400, and A.X, last seen at 900, goes.
     assert_eq!(straight, expected);
     assert_eq!(sizes.unwrap()[0].1, 2, "two keys are held");

@@ -97,7 +97,8 @@ impl Filter {
     }
 
     fn takes(&self, letter: &DeadLetter) -> bool {
-        let same = |wanted: &Option<String>, found: &SmolStr| wanted.as_ref().is_none_or(|wanted| wanted == found);
+        let same =
+            |wanted: &Option<String>, found: &SmolStr| wanted.as_ref().is_none_or(|wanted| wanted == found);
         same(&self.reason, &letter.reason)
             && same(&self.stage, &letter.stage)
             && same(&self.source, &letter.source_topic)
@@ -150,7 +151,9 @@ fn letters(log: &dyn Log, book: &SchemaBook) -> anyhow::Result<Vec<(At, DeadLett
             let letter = book.decode(value).map_err(|error| error.to_string());
             match letter.and_then(|record| DeadLetter::try_from(record).map_err(|error| error.to_string())) {
                 Ok(letter) => letters.push((At { partition, offset: stored.offset }, letter)),
-                Err(error) => tracing::warn!("{}-{partition}, offset {}: {error}", topics::DEAD_LETTERS, stored.offset),
+                Err(error) => {
+                    tracing::warn!("{}-{partition}, offset {}: {error}", topics::DEAD_LETTERS, stored.offset)
+                }
             }
         }
     }
@@ -232,7 +235,12 @@ fn list(filter: &Filter, limit: usize, as_json: bool, context: &Context) -> anyh
     Ok(cli::OK)
 }
 
-fn as_value(at: At, letter: &DeadLetter, replay: Option<&ReplayNote>, book: &SchemaBook) -> serde_json::Value {
+fn as_value(
+    at: At,
+    letter: &DeadLetter,
+    replay: Option<&ReplayNote>,
+    book: &SchemaBook,
+) -> serde_json::Value {
     let value = letter.value.as_deref();
     let record = match Shower::new(book).show(value) {
         Shown::Record(kind, value) => json!({ "kind": kind, "value": value }),
@@ -304,7 +312,11 @@ fn show(place: At, as_json: bool, context: &Context) -> anyhow::Result<u8> {
 
 fn show_bytes(out: &mut dyn io::Write, bytes: &[u8], why: &str) -> io::Result<()> {
     let cut = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
-    let more = if cut.len() < bytes.len() { format!(" (the first {} of {} bytes)", cut.len(), bytes.len()) } else { String::new() };
+    let more = if cut.len() < bytes.len() {
+        format!(" (the first {} of {} bytes)", cut.len(), bytes.len())
+    } else {
+        String::new()
+    };
     match std::str::from_utf8(cut) {
         Ok(text) => writeln!(out, "value      {text}{more}"),
         Err(_) => writeln!(out, "value      {} ({why}){more}", hex(cut)),
@@ -377,11 +389,13 @@ fn not_replayable(letter: &DeadLetter, done_before: bool) -> Option<&'static str
 fn record_of(at: At, letter: &DeadLetter) -> NewRecord {
     let ours = letter.headers.get(ID_HEADER).cloned();
     let cause = ours.unwrap_or_else(|| {
-        let (topic, partition, offset) = (&letter.source_topic, letter.source_partition, letter.source_offset);
+        let (topic, partition, offset) =
+            (&letter.source_topic, letter.source_partition, letter.source_offset);
         Bytes::from(format!("{topic}/{partition}@{offset}"))
     });
     let kept = letter.headers.iter().filter(|(name, _)| ![ID_HEADER, CAUSE_HEADER].contains(&name.as_str()));
-    let mut headers: Vec<(SmolStr, Bytes)> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut headers: Vec<(SmolStr, Bytes)> =
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     headers.push((CAUSE_HEADER.into(), cause));
     headers.push((REPLAYED_HEADER.into(), Bytes::from(format!("{}/{at}", topics::DEAD_LETTERS))));
     NewRecord {

@@ -72,7 +72,8 @@ impl Speed {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let dir = fresh_folder(context)?;
     // What the demo writes can be made again: it need not survive loss of power.
-    let context = Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
+    let context =
+        Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
     let (open, _embedded) = open::here(&context, &dir)?;
     let loaded = load_pipeline(Path::new("market-intel"))?;
     prepare(&*open.log, &open.book, &loaded.pipeline)?;
@@ -85,10 +86,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         SyncOptions { workers: usize::from(args.workers), speed: args.speed.factor(), drain_ms: DRAIN_MS };
     let started = Instant::now();
     let mut live = Live::new(tally.ends_ms);
-    let summary = synchronised::run(&open.log, &open.book, &loaded.pipeline.stages, &options, &stop, |progress| {
-        tally.take(progress, &open.book);
-        live.show(progress.virtual_ms, &tally);
-    })?;
+    let summary =
+        synchronised::run(&open.log, &open.book, &loaded.pipeline.stages, &options, &stop, |progress| {
+            tally.take(progress, &open.book);
+            live.show(progress.virtual_ms, &tally);
+        })?;
     live.clear();
     tally.wall = started.elapsed();
     let mut out = io::stdout().lock();
@@ -104,11 +106,17 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 /// The folder of the demo's log: the one named, which must be empty, or a new one.
 fn fresh_folder(context: &Context) -> anyhow::Result<PathBuf> {
     let Some(dir) = &context.data else {
-        let dir = tempfile::Builder::new().prefix("tidewire-demo-").tempdir().context("making a temporary folder")?;
+        let dir = tempfile::Builder::new()
+            .prefix("tidewire-demo-")
+            .tempdir()
+            .context("making a temporary folder")?;
         return Ok(dir.keep());
     };
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty: a demo begins on a fresh log; name another folder with `--data DIR`", dir.display());
+        bail!(
+            "{} is not empty: a demo begins on a fresh log; name another folder with `--data DIR`",
+            dir.display()
+        );
     }
     Ok(dir.clone())
 }

@@ -237,7 +237,13 @@ fn show(as_json: bool, dir: &Path, fed: &Fed, summaries: &[Summary]) -> anyhow::
         write!(out, "{summary}")?;
     }
     let (records, rejected) = (fed.records(), fed.rejected());
-    writeln!(out, "{} {} written to {}", grouped(records), plural_u64(records, "record", "records"), dir.display())?;
+    writeln!(
+        out,
+        "{} {} written to {}",
+        grouped(records),
+        plural_u64(records, "record", "records"),
+        dir.display()
+    )?;
     if rejected > 0 {
         let lines = plural_u64(rejected, "line", "lines");
         writeln!(out, "{} {lines} rejected: `tidewire dead-letters list` shows them", grouped(rejected))?;

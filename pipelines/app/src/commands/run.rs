@@ -61,7 +61,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     note_pipeline(&*open.log, &loaded, false)?;
     announce(args, pipeline, &prepared, &open.dir.display().to_string())?;
     let stop = interrupt::stop_flag()?;
-    let house = embedded.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?;
+    let house =
+        embedded.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?;
     let options = LiveOptions {
         workers: args.workers.get(),
         recover_only: args.recover_only,
@@ -69,7 +70,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         member_prefix: format_smolstr!("{}-{}", pipeline.name, std::process::id()),
     };
     let mut screen = Screen::new();
-    let done = live::run(&open.log, &open.book, &pipeline.stages, &options, &stop, |event| screen.take(event));
+    let done =
+        live::run(&open.log, &open.book, &pipeline.stages, &options, &stop, |event| screen.take(event));
     screen.clear();
     drop(house);
     let summary = done?;
@@ -151,7 +153,8 @@ impl Screen {
     fn new() -> Self {
         let bar = if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{spinner} {msg}");
-            let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            let bar = ProgressBar::new_spinner()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         } else {

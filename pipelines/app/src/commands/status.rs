@@ -52,8 +52,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             continue;
         }
         let how = if recorded.note.synchronised { "synchronised" } else { "live" };
-        let process = if open.is_elsewhere() { "a process has the log open" } else { "no process has the log open" };
-        writeln!(out, "pipeline {} ({}), last started {how}; {process}", recorded.note.pipeline, recorded.note.file)?;
+        let process =
+            if open.is_elsewhere() { "a process has the log open" } else { "no process has the log open" };
+        writeln!(
+            out,
+            "pipeline {} ({}), last started {how}; {process}",
+            recorded.note.pipeline, recorded.note.file
+        )?;
         for (stage, tasks) in shown {
             writeln!(out)?;
             show_stage(&mut out, stage, tasks, args.inputs, recorded.note.synchronised)?;

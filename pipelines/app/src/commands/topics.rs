@@ -142,7 +142,8 @@ pub fn find(log: &dyn Log, topic: &str) -> anyhow::Result<TopicSpec> {
 }
 
 fn bounds(log: &dyn Log, spec: &TopicSpec) -> anyhow::Result<Vec<Bounds>> {
-    let all = (0..spec.partitions).map(|partition| log.bounds(&TopicPartition::new(spec.name.clone(), partition)));
+    let all =
+        (0..spec.partitions).map(|partition| log.bounds(&TopicPartition::new(spec.name.clone(), partition)));
     Ok(all.collect::<Result<_, _>>()?)
 }
 

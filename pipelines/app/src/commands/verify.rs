@@ -59,7 +59,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
     if args.json {
-        let all: Vec<Value> = reports.iter().map(|(stage, task, report)| as_value(stage, *task, report, &open.book)).collect();
+        let all: Vec<Value> =
+            reports.iter().map(|(stage, task, report)| as_value(stage, *task, report, &open.book)).collect();
         serde_json::to_writer_pretty(&mut out, &all)?;
         writeln!(out)?;
     } else {
@@ -77,7 +78,11 @@ fn progress() -> ProgressBar {
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
-fn show(out: &mut dyn Write, reports: &[(Arc<StageSpec>, u32, VerifyReport)], book: &SchemaBook) -> io::Result<()> {
+fn show(
+    out: &mut dyn Write,
+    reports: &[(Arc<StageSpec>, u32, VerifyReport)],
+    book: &SchemaBook,
+) -> io::Result<()> {
     let mut table = Table::new(&[
         ("stage", Align::Left),
         ("task", Align::Right),
@@ -91,7 +96,9 @@ fn show(out: &mut dyn Write, reports: &[(Arc<StageSpec>, u32, VerifyReport)], bo
         let result = match (&report.difference, report.epochs) {
             (Some(difference), _) => format!("differs in epoch {}", difference.epoch),
             (None, 0) => "nothing recorded".to_owned(),
-            (None, _) if report.began_after > 0 => format!("same, from the cut of epoch {}", report.began_after),
+            (None, _) if report.began_after > 0 => {
+                format!("same, from the cut of epoch {}", report.began_after)
+            }
             (None, _) => "same".to_owned(),
         };
         table.row([
@@ -121,7 +128,11 @@ fn show_difference(
     difference: &Difference,
     book: &SchemaBook,
 ) -> io::Result<()> {
-    writeln!(out, "first difference: stage {}, task {task}, epoch {}: {}", stage.name, difference.epoch, difference.what)?;
+    writeln!(
+        out,
+        "first difference: stage {}, task {task}, epoch {}: {}",
+        stage.name, difference.epoch, difference.what
+    )?;
     if let Some(operator) = &difference.operator {
         writeln!(out, "  operator  {operator}")?;
     }

@@ -162,7 +162,8 @@ impl Declared {
         if let Some(table) = stages.get(MAX_STAGES) {
             problems.add(&table.place, format!("more than {MAX_STAGES} stages"));
         }
-        let stages = stages.into_iter().take(MAX_STAGES).filter_map(|table| StageDeclared::read(table, problems));
+        let stages =
+            stages.into_iter().take(MAX_STAGES).filter_map(|table| StageDeclared::read(table, problems));
         let stages = stages.collect();
         let limits = fields.table("risk", problems).map(|table| {
             let mut fields = Fields::new(table, "[risk]");
@@ -254,7 +255,8 @@ fn read_topics(table: &Table, problems: &mut Problems) -> Vec<TopicDeclared> {
             retention_ms: fields.integer("retention_ms", 1..=MAX_MS, problems).and_then(size),
             retention_bytes: fields.integer("retention_bytes", 1..=i64::MAX, problems).and_then(size),
             compacted: fields.boolean("compacted", problems).map(|(yes, _)| yes),
-            kinds: kinds(&mut fields, problems).map(|kinds| kinds.into_iter().map(|(kind, _)| kind).collect()),
+            kinds: kinds(&mut fields, problems)
+                .map(|kinds| kinds.into_iter().map(|(kind, _)| kind).collect()),
         });
         fields.finish(problems);
     }
@@ -329,7 +331,8 @@ impl OperatorDeclared {
         let kind = fields.required_text("type", problems);
         let from = fields.texts("from", problems).unwrap_or_default();
         if from.is_empty() {
-            problems.add(&table.place, "[[stage.operator]] needs `from`: the inputs and operators that feed it");
+            problems
+                .add(&table.place, "[[stage.operator]] needs `from`: the inputs and operators that feed it");
         }
         let settings = fields.rest().into_iter().map(|entry| Setting {
             name: entry.name.clone(),

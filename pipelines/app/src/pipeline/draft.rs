@@ -106,7 +106,8 @@ fn names<'a>(declared: &'a StageDeclared, problems: &mut Problems) -> BTreeMap<&
     for (id, upstream) in inputs.chain(operators) {
         if names.insert(id.name.as_str(), upstream).is_some() {
             let stage = &declared.name.name;
-            problems.add(&id.place, format!("stage `{stage}` has two inputs or operators called `{}`", id.name));
+            problems
+                .add(&id.place, format!("stage `{stage}` has two inputs or operators called `{}`", id.name));
         }
     }
     names
@@ -135,7 +136,8 @@ fn check_inputs(declared: &StageDeclared, topics: &TopicBook, problems: &mut Pro
         return;
     };
     for second in driving {
-        let text = format!("stage `{stage}` has two driving inputs, `{}` and `{}`", first.id.name, second.id.name);
+        let text =
+            format!("stage `{stage}` has two driving inputs, `{}` and `{}`", first.id.name, second.id.name);
         problems.add_with_help(&second.id.place, text, "make one of them `keyed` or `broadcast`");
     }
     check_co_partitioning(declared, &first.topic, topics, problems);
@@ -227,7 +229,8 @@ fn note_cycle(nodes: &[NodeDraft<'_>], done: &[bool], problems: &mut Problems) {
         }
     }
     let start = path.iter().position(|other| *other == place).unwrap_or(0);
-    let mut ids: Vec<&str> = path[start..].iter().rev().map(|place| nodes[*place].declared.id.name.as_str()).collect();
+    let mut ids: Vec<&str> =
+        path[start..].iter().rev().map(|place| nodes[*place].declared.id.name.as_str()).collect();
     if let Some(first) = ids.first().copied() {
         ids.push(first);
     }

@@ -86,7 +86,8 @@ fn draw_children(
         } else {
             format!("{}: {}", node.id, node.operator.name)
         };
-        let topics: Vec<String> = stage.outputs.iter().filter_map(|output| output_words(output, *place)).collect();
+        let topics: Vec<String> =
+            stage.outputs.iter().filter_map(|output| output_words(output, *place)).collect();
         let arrow = if topics.is_empty() { String::new() } else { format!("  -> {}", topics.join(", ")) };
         let _ = writeln!(out, "{indent}{branch}{name}{arrow}");
         draw_children(out, stage, Upstream::Node(*place), &format!("{indent}{rail}"), drawn);

@@ -50,9 +50,7 @@ impl WrittenFeatures {
 /// What an edge carries; `None` where that is not known.
 pub fn carried<'a>(stage: &'a StageDraft<'_>, from: Upstream, topics: &'a TopicBook) -> Option<&'a [Kind]> {
     match from {
-        Upstream::Input(place) => {
-            topics.get(&stage.declared.inputs[place].topic.name)?.kinds.as_deref()
-        }
+        Upstream::Input(place) => topics.get(&stage.declared.inputs[place].topic.name)?.kinds.as_deref(),
         Upstream::Node(place) => stage.nodes[place].interface.as_ref().map(|interface| &*interface.emits),
     }
 }
@@ -145,7 +143,10 @@ fn check_features(
     }
     for name in interface.features_in.iter().filter(|name| !offered.contains(name.as_str())) {
         let place = setting_with(node, name).unwrap_or(&node.declared.id.place);
-        let text = format!("operator `{}` needs the feature `{name}`, which nothing that feeds it gives", node.declared.id.name);
+        let text = format!(
+            "operator `{}` needs the feature `{name}`, which nothing that feeds it gives",
+            node.declared.id.name
+        );
         let offered: Vec<&str> = offered.iter().copied().collect();
         match nearest(name, &offered) {
             Some(near) => problems.add_with_help(place, text, format!("the nearest name is `{near}`")),

@@ -68,7 +68,8 @@ impl<'a> Fields<'a> {
             Value::Integer(number) if bounds.contains(&number) => return Some(number),
             Value::Integer(number) => {
                 let (least, greatest) = (bounds.start(), bounds.end());
-                problems.add(&node.place, format!("`{name}` is {number}; it must be from {least} to {greatest}"));
+                problems
+                    .add(&node.place, format!("`{name}` is {number}; it must be from {least} to {greatest}"));
             }
             ref other => {
                 problems.add(&node.place, format!("`{name}` must be a whole number, not {}", other.what()));
@@ -93,7 +94,9 @@ impl<'a> Fields<'a> {
     pub fn texts(&mut self, name: &'static str, problems: &mut Problems) -> Option<Vec<Named>> {
         let node = self.get(name)?;
         match &node.value {
-            Value::List(items) => Some(items.iter().filter_map(|item| text_of(name, item, problems)).collect()),
+            Value::List(items) => {
+                Some(items.iter().filter_map(|item| text_of(name, item, problems)).collect())
+            }
             Value::Text(_) => text_of(name, node, problems).map(|text| vec![text]),
             other => {
                 problems.add(&node.place, format!("`{name}` must be a list of texts, not {}", other.what()));

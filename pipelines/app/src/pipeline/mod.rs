@@ -159,7 +159,10 @@ fn check_limits_are_read(declared: &Declared, problems: &mut Problems) {
         problems.add_with_help(
             &first.place,
             "no stage reads risk limits, so they would hold for nothing",
-            format!("give the stage that checks orders an input of `{}` with `role = \"control\"`", topics::RISK_LIMITS),
+            format!(
+                "give the stage that checks orders an input of `{}` with `role = \"control\"`",
+                topics::RISK_LIMITS
+            ),
         );
     }
 }
@@ -204,7 +207,8 @@ fn unused(draft: &StageDraft<'_>, outputs: &[OutputSpec]) -> Vec<String> {
     };
     let inputs = draft.declared.inputs.iter().enumerate();
     let inputs = inputs.filter(|(place, _)| !feeds(Upstream::Input(*place)));
-    let inputs = inputs.map(|(_, input)| format!("stage `{stage}`: no operator reads input `{}`", input.id.name));
+    let inputs =
+        inputs.map(|(_, input)| format!("stage `{stage}`: no operator reads input `{}`", input.id.name));
     let nodes = draft.nodes.iter().enumerate().filter(|(place, _)| {
         !feeds(Upstream::Node(*place)) && !outputs.iter().any(|output| output.from.contains(place))
     });
@@ -271,7 +275,9 @@ fn spec(
 
 fn caps(engine: &EngineDeclared) -> Caps {
     let standard = Caps::default();
-    let or = |said: Option<i64>, standard: usize| said.and_then(|said| usize::try_from(said).ok()).unwrap_or(standard);
+    let or = |said: Option<i64>, standard: usize| {
+        said.and_then(|said| usize::try_from(said).ok()).unwrap_or(standard)
+    };
     Caps {
         max_records: or(engine.max_records, standard.max_records),
         max_bytes: or(engine.max_bytes, standard.max_bytes),

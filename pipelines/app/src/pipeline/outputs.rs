@@ -17,8 +17,13 @@ pub fn resolve(stage: &StageDraft<'_>, topics: &TopicBook, problems: &mut Proble
     let mut specs = Vec::with_capacity(declared.len());
     for (place, output) in declared.iter().enumerate() {
         if declared[..place].iter().any(|other| other.topic.name == output.topic.name) {
-            let text = format!("stage `{}` has two outputs to `{}`", stage.declared.name.name, output.topic.name);
-            problems.add_with_help(&output.topic.place, text, "name all operators in the `from` of one output");
+            let text =
+                format!("stage `{}` has two outputs to `{}`", stage.declared.name.name, output.topic.name);
+            problems.add_with_help(
+                &output.topic.place,
+                text,
+                "name all operators in the `from` of one output",
+            );
             continue;
         }
         let Some(topic) = topics.get(&output.topic.name) else {
@@ -47,7 +52,8 @@ fn one(
         if !interface.emits.iter().any(|kind| kinds.contains(kind)) {
             let id = &stage.nodes[*node].declared.id.name;
             let (gives, takes) = (list(&interface.emits), takes(output, topic, &kinds));
-            let text = format!("operator `{id}` gives {gives}, none of which goes to `{}` ({takes})", topic.name);
+            let text =
+                format!("operator `{id}` gives {gives}, none of which goes to `{}` ({takes})", topic.name);
             problems.add(place, text);
         }
     }
@@ -100,12 +106,7 @@ fn emitted(stage: &StageDraft<'_>, from: &[(usize, Place)]) -> Vec<Kind> {
 }
 
 /// The records that go there: those named, or all that the operators give and the topic takes.
-fn kinds(
-    output: &OutputDeclared,
-    topic: &TopicPlan,
-    emitted: &[Kind],
-    problems: &mut Problems,
-) -> Vec<Kind> {
+fn kinds(output: &OutputDeclared, topic: &TopicPlan, emitted: &[Kind], problems: &mut Problems) -> Vec<Kind> {
     let Some(wanted) = &output.kinds else {
         let fits = |kind: &Kind| topic.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind));
         return emitted.iter().copied().filter(fits).collect();

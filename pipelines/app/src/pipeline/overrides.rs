@@ -19,7 +19,11 @@ const MAKEABLE: [&str; 2] = ["engine", "topics"];
 const NAMES: [&str; 3] = ["name", "id", "topic"];
 
 /// Applies all variables whose names begin with [`PREFIX`], in the order of their names.
-pub fn apply(root: &mut Table, variables: impl IntoIterator<Item = (String, String)>, problems: &mut Problems) {
+pub fn apply(
+    root: &mut Table,
+    variables: impl IntoIterator<Item = (String, String)>,
+    problems: &mut Problems,
+) {
     let ours = variables.into_iter().filter(|(name, _)| name.to_ascii_uppercase().starts_with(PREFIX));
     let mut ours: Vec<_> = ours.collect();
     ours.sort();

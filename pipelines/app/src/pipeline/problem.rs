@@ -118,9 +118,10 @@ impl PipelineError {
         let margin = " ".repeat(number.len());
         let shown: String = source.chars().take(MAX_SHOWN).collect();
         writeln!(f, " {number} | {shown}")?;
-        let width = self.text.get(span.clone()).map_or(1, |text| {
-            text.lines().next().unwrap_or_default().chars().count()
-        });
+        let width = self
+            .text
+            .get(span.clone())
+            .map_or(1, |text| text.lines().next().unwrap_or_default().chars().count());
         let left = MAX_SHOWN.saturating_sub(column);
         let pad = " ".repeat((column - 1).min(MAX_SHOWN));
         writeln!(f, " {margin} | {pad}{}", "^".repeat(width.min(left).max(1)))?;

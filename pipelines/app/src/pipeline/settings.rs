@@ -22,7 +22,8 @@ pub fn interface(
     };
     let text = format!("operator `{}` ({}): {error}", declared.id.name, operator.name);
     let named = quoted(&error);
-    let by_name = named.first().and_then(|name| declared.settings.iter().find(|setting| setting.name == *name));
+    let by_name =
+        named.first().and_then(|name| declared.settings.iter().find(|setting| setting.name == *name));
     if error.starts_with("unknown field")
         && let Some(setting) = by_name
     {
@@ -36,7 +37,8 @@ pub fn interface(
     }
     match by_name.or_else(|| culprit(declared, operator, &error)) {
         Some(setting) => {
-            let of = format!("operator `{}` ({}), `{}`: {error}", declared.id.name, operator.name, setting.name);
+            let of =
+                format!("operator `{}` ({}), `{}`: {error}", declared.id.name, operator.name, setting.name);
             let text = if by_name.is_some() { text } else { of };
             problems.add(&setting.place, text);
         }

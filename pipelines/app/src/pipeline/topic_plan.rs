@@ -145,11 +145,15 @@ impl TopicBook {
             return;
         }
         let said = declared.topics.iter().find(|said| {
-            said.partitions.is_some() && [topics::LATE, topics::DEAD_LETTERS].contains(&said.name.name.as_str())
+            said.partitions.is_some()
+                && [topics::LATE, topics::DEAD_LETTERS].contains(&said.name.name.as_str())
         });
         if let Some(said) = said {
             let (late, dead) = (topics::LATE, topics::DEAD_LETTERS);
-            problems.add(&said.name.place, format!("`{late}` and `{dead}` must have the same number of partitions"));
+            problems.add(
+                &said.name.place,
+                format!("`{late}` and `{dead}` must have the same number of partitions"),
+            );
         }
     }
 }

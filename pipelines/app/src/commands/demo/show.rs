@@ -42,15 +42,29 @@ pub fn summary(out: &mut dyn Write, tally: &Tally, summary: &SyncSummary, dir: &
 
     writeln!(out, "\nSignals: {}", counts(tally.signals.iter().map(|(name, count)| (*name, *count))))?;
     let orders = tally.orders_by_status();
-    writeln!(out, "Orders:  {}; {} fills", counts(orders.iter().map(|(name, count)| (*name, *count))), tally.fills)?;
+    writeln!(
+        out,
+        "Orders:  {}; {} fills",
+        counts(orders.iter().map(|(name, count)| (*name, *count))),
+        tally.fills
+    )?;
     writeln!(out, "Refused: {}", counts(tally.refused.iter().map(|(name, count)| (name.as_str(), *count))))?;
-    let alerts = tally.alerts.iter().map(|((kind, state), count)| (format!("{kind} {}", state.to_lowercase()), *count));
+    let alerts = tally
+        .alerts
+        .iter()
+        .map(|((kind, state), count)| (format!("{kind} {}", state.to_lowercase()), *count));
     let alerts: Vec<(String, u64)> = alerts.collect();
     writeln!(out, "Alerts:  {}", counts(alerts.iter().map(|(name, count)| (name.as_str(), *count))))?;
 
     writeln!(out, "\nProfit and loss at the last marks")?;
     let right = Align::Right;
-    let columns = [("account", Align::Left), ("realised", right), ("unrealised", right), ("fees", right), ("", Align::Left)];
+    let columns = [
+        ("account", Align::Left),
+        ("realised", right),
+        ("unrealised", right),
+        ("fees", right),
+        ("", Align::Left),
+    ];
     let mut table = Table::new(&columns);
     for ((account, currency), books) in tally.books() {
         let amounts = [books.realised, books.unrealised, books.fees].map(shown);
@@ -102,7 +116,10 @@ pub fn json(tally: &Tally, summary: &SyncSummary, dir: &Path) -> Value {
             "fees": books.fees.to_string(),
         })
     });
-    let alerts = tally.alerts.iter().map(|((kind, state), count)| json!({ "kind": kind, "state": state, "count": count }));
+    let alerts = tally
+        .alerts
+        .iter()
+        .map(|((kind, state), count)| json!({ "kind": kind, "state": state, "count": count }));
     json!({
         "data": dir.display().to_string(),
         "by_topic": tally.by_topic,
