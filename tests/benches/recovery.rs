@@ -74,7 +74,7 @@ impl Operator for Averages {
         state.fast += (price - state.fast) * 0.1;
         state.slow += (price - state.slow) * 0.01;
         state.last_ms = trade.event_time.as_ms();
-        if state.count % 64 == 0 {
+        if state.count.is_multiple_of(64) {
             let value = state.fast - state.slow;
             let (instrument, event_time) = (trade.instrument.clone(), trade.event_time);
             cx.emit(FeatureValue { instrument, event_time, name: "spread".into(), value });
