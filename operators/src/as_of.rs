@@ -4,12 +4,12 @@
 //!
 //! * `every_ms`: each boundary T of that length since 1970. The vector holds the last value of each feature with an
 //!   event time not after T, whatever else is known by then, and has `event_time` = T; or
-//! * `trigger`: each new value of the feature of that name. The vector holds the last value of each with an event time
-//!   not after the trigger's, and has that event time.
+//! * `trigger`: each new value of the feature of that name. The vector holds the last value of each with an event
+//!   time not after the trigger's, and has that event time.
 //!
 //! A value counts from its event time, which for feature values is when it became available: so a vector never looks
-//! ahead. All of `features` must be there and no older than `max_age_ms` (or their own bound), otherwise there is
-//! no vector: that is the warm-up. `optional` ones are left out where they are missing or too old. A value older than
+//! ahead. All of `features` must be there and no older than `max_age_ms` (or their own bound), otherwise there is no
+//! vector: that is the warm-up. `optional` ones are left out where they are missing or too old. A value older than
 //! the last one of its name changes nothing.
 
 use std::collections::BTreeMap;

@@ -4,19 +4,19 @@
 //!
 //! The rule: each strategy has a target for each instrument, `+size` after LONG, `-size` after SHORT, 0 after FLAT,
 //! and an intent is the difference to the target before: so LONG after SHORT buys twice the size. It knows its own
-//! targets only, not fills: what an order failed to fill, or the risk checks refused, is not asked for again. `size` is
-//! either `quantity`, or `notional` in the quote currency over the value of one unit at the touch when the signal
-//! comes; it is rounded down to whole lots. Where the notional sizes an exit, the size of the entry is closed, whatever
-//! the price has done since.
+//! targets only, not fills: what an order failed to fill, or the risk checks refused, is not asked for again. `size`
+//! is either `quantity`, or `notional` in the quote currency over the value of one unit at the touch when the signal
+//! comes; it is rounded down to whole lots. Where the notional sizes an exit, the size of the entry is closed,
+//! whatever the price has done since.
 //!
 //! The reference price is what the strategy saw: the touch it would trade with (the offer for a buy, the bid for a
-//! sell) as of the signal's event time, whatever came since. A limit
-//! order's limit is the reference price, moved by `limit_offset_bps` to the worse and rounded to a tick back to the better.
-//! An intent expires with its signal. With several `accounts`, each instrument belongs to one of them, by a digest of its id.
+//! sell) as of the signal's event time, whatever came since. A limit order's limit is the reference price, moved by
+//! `limit_offset_bps` to the worse and rounded to a tick back to the better. An intent expires with its signal. With
+//! several `accounts`, each instrument belongs to one of them, by a digest of its id.
 //!
 //! A signal that can not become an intent (no touch or instrument known, touch older than `max_touch_age_ms` against
-//! the signal, size below a lot, signal expired) raises an alert of kind `intent-not-made`, and the target stays as it was.
-//! There is no other warm-up. Ids are `<node>:<instrument>:<count>`.
+//! the signal, size below a lot, signal expired) raises an alert of kind `intent-not-made`, and the target stays as
+//! it was. There is no other warm-up. Ids are `<node>:<instrument>:<count>`.
 
 use serde::Deserialize;
 use smol_str::SmolStr;

@@ -1,9 +1,9 @@
 //! `marks`: the mid of the best bid and offer as the mark for risk and profit and loss.
 //!
 //! Takes quotes, gives a [`MarkPrice`] with the touch and `source` = `mid`. The mark is `(bid + ask) / 2`, rounded
-//! half-even to 12 places. A mark follows each quote whose bid or offer price differs from the last mark's; where only
-//! quantities moved, at most one follows within `min_interval_ms`. There is no warm-up. Quotes with one side only, or
-//! crossed, and quotes older than the last one taken give none.
+//! half-even to 12 places. A mark follows each quote whose bid or offer price differs from the last mark's; where
+//! only quantities moved, at most one follows within `min_interval_ms`. There is no warm-up. Quotes with one side
+//! only, or crossed, and quotes older than the last one taken give none.
 
 use serde::Deserialize;
 use tidewire_contract::{Configured, Cx, Fault, Input, Interface, Operator, Whole, persist};

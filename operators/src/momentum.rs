@@ -1,21 +1,21 @@
 //! `momentum`: a rule of two averages, confirmed by an oscillator and by sentiment.
 //!
-//! Takes feature vectors, gives a [`Signal`] when the direction changes. Let
-//! `edge = (fast / slow - 1) * 10 000`, in basis points. For LONG, `edge` counts as it is, the oscillator `r` as it is
-//! and sentiment as it is; for SHORT they are mirrored to `-edge`, `100 - r` and `-sentiment`. A direction
+//! Takes feature vectors, gives a [`Signal`] when the direction changes. Let `edge = (fast / slow - 1) * 10 000`, in
+//! basis points. For LONG, `edge` counts as it is, the oscillator `r` as it is and sentiment as it is; for SHORT
+//! they are mirrored to `-edge`, `100 - r` and `-sentiment`. A direction
 //!
 //! * begins when `edge >= hysteresis_bps`, `rsi_low <= r <= rsi_high` and `sentiment >= min_sentiment`;
 //! * holds while `edge > 0` and the other two hold: so a value around the threshold does not flip it;
-//! * ends as FLAT when it no longer holds, or when its horizon is over (`expiry` = `event_time` + `horizon_ms`), or turns into the
-//!   other when that begins.
+//! * ends as FLAT when it no longer holds, or when its horizon is over (`expiry` = `event_time` + `horizon_ms`), or
+//!   turns into the other when that begins.
 //!
 //! LONG and SHORT come no sooner than `cooldown_ms` after the last signal; FLAT is never held back. Without `rsi` or
-//! `sentiment` in the settings that condition is left out. A vector without a value that the settings name, or with one
-//! that is not finite, changes nothing: that is the warm-up. So does one older than the last.
+//! `sentiment` in the settings that condition is left out. A vector without a value that the settings name, or with
+//! one that is not finite, changes nothing: that is the warm-up. So does one older than the last.
 //!
-//! Strength is `min(1, edge / full_strength_bps)`. Confidence is the mean of how far inside its bounds each condition is, 0 to 1:
-//! strength, `(r - rsi_low) / (rsi_high - rsi_low)` and `(sentiment - min_sentiment) / (1 - min_sentiment)`.
-//! FLAT has strength 0 and confidence 1. `values` are the numbers used, with `edge_bps`.
+//! Strength is `min(1, edge / full_strength_bps)`. Confidence is the mean of how far inside its bounds each
+//! condition is, 0 to 1: strength, `(r - rsi_low) / (rsi_high - rsi_low)` and `(sentiment - min_sentiment) / (1 -
+//! min_sentiment)`. FLAT has strength 0 and confidence 1. `values` are the numbers used, with `edge_bps`.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
 //! `order_book`: the order book of each instrument, and its best bid and offer.
 //!
 //! Takes snapshots and deltas, gives a [`Quote`] each time the touch (price or quantity of the best bid or offer)
-//! changed. Warm-up: nothing is given out before a snapshot is in. The rules of sequence are at [`Book`].
-//! Deltas that come before a snapshot are kept for it. After a gap, or when the book crosses itself, nothing is
-//! given out until the next snapshot, and an alert says so; another says when the book is in order again.
-//! Records older than the book change nothing.
+//! changed. Warm-up: nothing is given out before a snapshot is in. The rules of sequence are at [`Book`]. Deltas
+//! that come before a snapshot are kept for it. After a gap, or when the book crosses itself, nothing is given out
+//! until the next snapshot, and an alert says so; another says when the book is in order again. Records older than
+//! the book change nothing.
 //!
-//! With `start_from_deltas` a book begins without a snapshot. Of such a book, levels that never changed are
-//! unknown; a touch is given out only where it is proven to be the best (see [`Book::prove_touch`]), which needs
-//! the instrument's tick size from the broadcast of instruments.
+//! With `start_from_deltas` a book begins without a snapshot. Of such a book, levels that never changed are unknown;
+//! a touch is given out only where it is proven to be the best (see [`Book::prove_touch`]), which needs the
+//! instrument's tick size from the broadcast of instruments.
 
 mod book;
 

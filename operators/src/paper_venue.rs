@@ -3,20 +3,22 @@
 //! Keyed by instrument. Takes new, cancel and replace orders, mark prices (for the touch) and the broadcast of
 //! instruments; gives execution reports and refused cancels, by the names of FIX. What it does:
 //!
-//! * A command takes effect `delay_ms` after the log's time of it, at the touch then known. An order is first acknowledged (NEW).
+//! * A command takes effect `delay_ms` after the log's time of it, at the touch then known. An order is first
+//!   acknowledged (NEW).
 //! * A market order fills whole at the touch: a buy at the offer, a sell at the bid. The quantity at the touch is
 //!   not looked at: fills of more than it holds are better than a real venue's.
 //! * A limit order fills whole at the touch if that is no worse than its limit; otherwise IOC and FOK end as
-//!   EXPIRED, and DAY and GTC rest. There are no trading days, so DAY rests like GTC. A resting order fills whole
-//!   at its limit as MAKER when the touch reaches it: the report comes `delay_ms` after that touch, and no cancel can
+//!   EXPIRED, and DAY and GTC rest. There are no trading days, so DAY rests like GTC. A resting order fills whole at
+//!   its limit as MAKER when the touch reaches it: the report comes `delay_ms` after that touch, and no cancel can
 //!   come between.
-//! * Refused (REJECTED): no touch on the side needed, instrument not known, an order id used before, a quantity that is not positive.
-//! * A cancel of an order that does not rest gives an OrderCancelReject: TooLateToCancel when it has ended, UnknownOrder when it was
-//!   never seen. So does a replace.
+//! * Refused (REJECTED): no touch on the side needed, instrument not known, an order id used before, a quantity that
+//!   is not positive.
+//! * A cancel of an order that does not rest gives an OrderCancelReject: TooLateToCancel when it has ended,
+//!   UnknownOrder when it was never seen. So does a replace.
 //!
 //! The fee is `fee_bps` (`maker_fee_bps` for a maker) of the fill's value in the settlement currency, half-even. All
-//! that it gives out follows its cause by a positive time. Ids are `<node>:<instrument>:<count>`. There is no queue position and
-//! no effect of an order on the market.
+//! that it gives out follows its cause by a positive time. Ids are `<node>:<instrument>:<count>`. There is no queue
+//! position and no effect of an order on the market.
 
 mod matching;
 

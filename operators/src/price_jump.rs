@@ -1,13 +1,13 @@
 //! `price_jump`: an alert when the price moves far in a short time.
 //!
-//! Takes trades, gives alerts of kind `price_jump`. A trade at price p raises one when
-//! `max(p / low - 1, 1 - p / high) * 10 000 >= threshold_bps`, where low and high are over the trades of the window
-//! before and at it. The window slides in 64ths of `window_ms`: it spans the current 64th and the 64 before, so a price
-//! leaves it between 1 and 65/64 windows after it traded. Severity is CRITICAL from twice the threshold, else WARNING.
+//! Takes trades, gives alerts of kind `price_jump`. A trade at price p raises one when `max(p / low - 1, 1 - p /
+//! high) * 10 000 >= threshold_bps`, where low and high are over the trades of the window before and at it. The
+//! window slides in 64ths of `window_ms`: it spans the current 64th and the 64 before, so a price leaves it between
+//! 1 and 65/64 windows after it traded. Severity is CRITICAL from twice the threshold, else WARNING.
 //!
 //! While raised no other alert follows, until `cooldown_ms` after: then the alert is recovered if no move of that
-//! size is in the window any more, and otherwise looked at again after each further `cooldown_ms`. Trades that are no
-//! market trades are left out. A trade older than the window goes to the late records; one out of order within it
+//! size is in the window any more, and otherwise looked at again after each further `cooldown_ms`. Trades that are
+//! no market trades are left out. A trade older than the window goes to the late records; one out of order within it
 //! counts for low and high, but raises nothing itself. There is no warm-up.
 
 use serde::Deserialize;

@@ -7,8 +7,8 @@
 //! * `spread`: `ask - bid`, in the quote currency; with `in_bps`, in basis points of the mid.
 //! * `microprice`: `(ask * bid_quantity + bid * ask_quantity) / (bid_quantity + ask_quantity)`, the mid weighted by
 //!   the imbalance of the touch: it leans towards the side with less in it. This is the weighted mid from which
-//!   Stoikov, *The micro-price: a high-frequency estimator of future prices* (2018), starts; his own estimator
-//!   adds corrections learned from data, which are not made here. A touch without quantities gives none.
+//!   Stoikov, *The micro-price: a high-frequency estimator of future prices* (2018), starts; his own estimator adds
+//!   corrections learned from data, which are not made here. A touch without quantities gives none.
 
 use serde::Deserialize;
 use smol_str::SmolStr;

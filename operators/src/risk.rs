@@ -8,14 +8,15 @@
 //! * a [`RiskDecision`] for each intent, with every check, its limit, value and verdict ([`checks`]);
 //! * for an approved one a [`NewOrder`](tidewire_schemas::NewOrder) to the venue, and an
 //!   [`Order`](tidewire_schemas::Order) after each event of its life ([`orders`]);
-//! * after each fill the [`Position`](tidewire_schemas::Position) and each movement of cash
-//!   ([`positions`]), and positions again at new marks, at most every `pnl_interval_ms` of the marks' time;
+//! * after each fill the [`Position`](tidewire_schemas::Position) and each movement of cash ([`positions`]), and
+//!   positions again at new marks, at most every `pnl_interval_ms` of the marks' time;
 //! * [`CancelOrder`]s when a command halts trading or cancels;
 //! * alerts of kind `break` where the venue contradicts us.
 //!
 //! An account without any limits trades nothing. Working orders count against limits with all that is still open.
 //! Ids are `<node>:<account>:<count>`, so a re-run orders the same. `OVERRIDE` is not acted on, and an alert of kind
-//! `command-not-supported` says so for the account it names. Limits and commands older than what is known are passed by.
+//! `command-not-supported` says so for the account it names. Limits and commands older than what is known are passed
+//! by.
 
 pub mod account;
 pub mod books;

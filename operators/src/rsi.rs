@@ -1,10 +1,11 @@
-//! `rsi`: relative strength index of a number of each bar (Wilder, *New Concepts in Technical Trading Systems*, 1978).
+//! `rsi`: relative strength index of a number of each bar (Wilder, *New Concepts in Technical Trading Systems*,
+//! 1978).
 //!
 //! `rsi = 100 * gain / (gain + loss)`, 0 to 100, where gain and loss are averages of the rises and falls from bar to
-//! bar: first the simple averages of the first `period` of them, then `(before * (period - 1) + now) / period`. Where
-//! nothing moved (both together below 10^-14) it is 0. Warm-up: the first value comes with bar `period + 1`. These are
-//! the values of TA-Lib's `RSI`, operation by operation. Bars that are revisions, or not newer than the last one,
-//! are passed by.
+//! bar: first the simple averages of the first `period` of them, then `(before * (period - 1) + now) / period`.
+//! Where nothing moved (both together below 10^-14) it is 0. Warm-up: the first value comes with bar `period + 1`.
+//! These are the values of TA-Lib's `RSI`, operation by operation. Bars that are revisions, or not newer than the
+//! last one, are passed by.
 
 use tidewire_contract::{Configured, Cx, Fault, Input, Interface, Operator, Whole, persist};
 use tidewire_schemas::{EventTime, FeatureValue, Kind};

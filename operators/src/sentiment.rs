@@ -1,8 +1,8 @@
 //! `sentiment`: what is thought of an instrument's base asset, fading with time.
 //!
 //! Takes the broadcasts of sentiment scores and of instruments, and any record of an instrument (by which a task
-//! knows which instruments are its own). Gives three feature values an instrument: `<name>`, `<name>_dispersion`
-//! and `<name>_volume`.
+//! knows which instruments are its own). Gives three feature values an instrument: `<name>`, `<name>_dispersion` and
+//! `<name>_volume`.
 //!
 //! A score s with confidence c, made t ago, has the weight `w = c * 2^(-t / half_life)`. Over the scores of the
 //! instrument's base asset and those of `*`:
@@ -13,9 +13,9 @@
 //! * dispersion `sqrt(sum(w s^2) / W - m^2)` with `m = sum(w s) / W`: how divided opinion is.
 //!
 //! Values come with each new score that concerns the instrument and every `every_ms` while |value| is above
-//! `epsilon`, and once more when it falls below. Warm-up: none before the first score. A score that comes after the watermark has passed its time by
-//! `allowed_lateness_ms` goes to the late records; one within it counts by its own age. Scores beyond [-1, 1], or
-//! confidences beyond [0, 1], are faults.
+//! `epsilon`, and once more when it falls below. Warm-up: none before the first score. A score that comes after the
+//! watermark has passed its time by `allowed_lateness_ms` goes to the late records; one within it counts by its own
+//! age. Scores beyond [-1, 1], or confidences beyond [0, 1], are faults.
 
 use serde::Deserialize;
 use smol_str::{SmolStr, format_smolstr};

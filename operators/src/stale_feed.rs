@@ -1,10 +1,10 @@
 //! `stale_feed`: an alert when an instrument's feed falls silent.
 //!
 //! Takes trades, quotes and order book records, gives alerts of kind `stale_feed`: RAISED when the task's time has
-//! gone `after_ms` past the newest record's event time, RECOVERED with the next newer record. Time goes by records of
-//! this and other instruments and, when all are silent, by the clock that the engine keeps; what is said depends on the
-//! instrument's own records alone. Warm-up: an instrument is watched
-//! from its first record on. A record older than the newest changes nothing.
+//! gone `after_ms` past the newest record's event time, RECOVERED with the next newer record. Time goes by records
+//! of this and other instruments and, when all are silent, by the clock that the engine keeps; what is said depends
+//! on the instrument's own records alone. Warm-up: an instrument is watched from its first record on. A record older
+//! than the newest changes nothing.
 
 use serde::Deserialize;
 use tidewire_contract::{Configured, Cx, Fault, Input, Interface, Operator, Timer, Whole, persist};

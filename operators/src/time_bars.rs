@@ -1,18 +1,18 @@
 //! `time_bars`: open, high, low, close and volume of trades over fixed windows of event time.
 //!
-//! Takes trades, gives a [`Bar`] a window. Windows are tumbling, aligned to 1970-01-01T00:00Z and half-open:
-//! a trade at the end of one belongs to the next. Open and close go by event time, then arrival. Volume is the sum
-//! of quantities, notional the sum of price times quantity (each rounded half-even to 12 places), VWAP is notional
-//! over volume, half-even. For multiplied or inverse contracts volume counts contracts, and VWAP keeps its meaning
-//! as a price weighted by contracts. Trades that are no market trades are left out, and so is a trade whose id the window
-//! has already: a feed that reconnects sends some twice. An id of 0 is none. Where a venue's ids leave many gaps, only
-//! the highest are remembered (see [`crate::seen_ids`]).
+//! Takes trades, gives a [`Bar`] a window. Windows are tumbling, aligned to 1970-01-01T00:00Z and half-open: a trade
+//! at the end of one belongs to the next. Open and close go by event time, then arrival. Volume is the sum of
+//! quantities, notional the sum of price times quantity (each rounded half-even to 12 places), VWAP is notional over
+//! volume, half-even. For multiplied or inverse contracts volume counts contracts, and VWAP keeps its meaning as a
+//! price weighted by contracts. Trades that are no market trades are left out, and so is a trade whose id the window
+//! has already: a feed that reconnects sends some twice. An id of 0 is none. Where a venue's ids leave many gaps,
+//! only the highest are remembered (see [`crate::seen_ids`]).
 //!
 //! A bar is given out when the watermark passes the window's end, with `event_time` = `window_end`; there is no
 //! warm-up. A trade that comes after that, but no later than `allowed_lateness_ms`, gives the bar again with
 //! `revision` + 1; a later one goes to the late records. `is_final` is true when no lateness is allowed, since only
-//! then no revision can follow. Windows without trades give nothing, unless `emit_empty` is set: then
-//! they repeat the last close with volume 0, at most `max_empty_bars` in a row.
+//! then no revision can follow. Windows without trades give nothing, unless `emit_empty` is set: then they repeat
+//! the last close with volume 0, at most `max_empty_bars` in a row.
 
 use serde::Deserialize;
 use tidewire_contract::{

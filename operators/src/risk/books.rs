@@ -1,7 +1,7 @@
 //! An independent reckoning of positions and cash from execution reports alone, to hold against what was published.
 //!
-//! It shares no code with [`super::positions`]: flows are summed as integers, and profit and loss is never split into
-//! realised and not. What must agree is
+//! It shares no code with [`super::positions`]: flows are summed as integers, and profit and loss is never split
+//! into realised and not. What must agree is
 //!
 //! * each position's quantity, exactly;
 //! * realised plus unrealised profit and loss, with all flows and the value of closing at the mark;

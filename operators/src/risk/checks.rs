@@ -2,8 +2,8 @@
 //!
 //! Every check runs for every intent, and every one is published: a check passes, fails, or is skipped because no
 //! limit is set. What can not be decided (no mark, no instrument, an overflow) fails. Where several limits apply
-//! (the account's, the strategy's, the instrument's), the strictest counts. Limits on positions and
-//! exposures hold for the account's whole position, also where a strategy's limits name them.
+//! (the account's, the strategy's, the instrument's), the strictest counts. Limits on positions and exposures hold
+//! for the account's whole position, also where a strategy's limits name them.
 
 use tidewire_schemas::{
     Amount, CheckResult, DecimalError, EventTime, Instrument, MarkPrice, OrderIntent, OrderType, Price,

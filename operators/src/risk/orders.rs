@@ -1,7 +1,8 @@
 //! The life of an order, by FIX OrdStatus.
 //!
 //! Closed for what we do: an order is made as PENDING_NEW and we move it to PENDING_CANCEL only. What the venue
-//! reports is always taken as it is (a fill after a cancel fills); where it contradicts what we knew, a break says so.
+//! reports is always taken as it is (a fill after a cancel fills); where it contradicts what we knew, a break says
+//! so.
 
 use tidewire_schemas::{
     Amount, DecimalError, ExecType, ExecutionReport, NewOrder, Order, OrderIntent, OrderStatus, Quantity,

@@ -1,10 +1,10 @@
 //! Positions, profit and loss and cash, by average cost, in decimals.
 //!
 //! A fill of q at price p moves value in the settlement currency, seen from the account: for linear contracts and
-//! spot `-side * q * p * multiplier` (what is bought is paid for), for inverse contracts `+side * q * multiplier / p`.
-//! The sum of these over the part of a position that is open is its `open_flow`. When a part is closed, its share of
-//! `open_flow` and the closing fill's own flow are realised. So `realised + open_flow` is the exact sum of all flows
-//! whatever was rounded on the way: the books balance to the last unit.
+//! spot `-side * q * p * multiplier` (what is bought is paid for), for inverse contracts `+side * q * multiplier /
+//! p`. The sum of these over the part of a position that is open is its `open_flow`. When a part is closed, its
+//! share of `open_flow` and the closing fill's own flow are realised. So `realised + open_flow` is the exact sum of
+//! all flows whatever was rounded on the way: the books balance to the last unit.
 
 use tidewire_contract::persist;
 use tidewire_schemas::{Amount, AssetClass, DecimalError, Instrument, Price, Quantity};

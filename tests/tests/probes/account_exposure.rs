@@ -1,5 +1,5 @@
-//! (d) The exposure of each account at broadcast marks. Positions are keyed by account and instrument, so they are given
-//! out again under the account first: the same task, as partitions go by the first part of a key.
+//! (d) The exposure of each account at broadcast marks. Positions are keyed by account and instrument, so they are
+//! given out again under the account first: the same task, as partitions go by the first part of a key.
 
 use smol_str::SmolStr;
 use tidewire_contract::{
