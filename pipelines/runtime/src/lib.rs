@@ -1,7 +1,7 @@
 //! The real logs, and what else meets the machine.
 
-pub mod embedded;
-pub mod registry;
 pub mod clock;
+pub mod embedded;
 pub mod live;
+pub mod registry;
 pub mod synchronised;

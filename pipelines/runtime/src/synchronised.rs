@@ -103,7 +103,9 @@ pub enum RunError {
         group: String,
     },
     /// The log gives offsets of its own besides the records'.
-    #[error("{at} ends at offset {found}, expected {expected}: somebody else writes to the pipeline's topics")]
+    #[error(
+        "{at} ends at offset {found}, expected {expected}: somebody else writes to the pipeline's topics"
+    )]
     NotAlone {
         /// The partition.
         at: TopicPartition,
@@ -235,9 +237,13 @@ impl<'a> Run<'a> {
         let mut hands = Vec::new();
         let workers = workers.max(1);
         for number in 0..workers {
-            let mine = parallel.iter().flat_map(|stage| (0..stages[*stage].tasks()).map(|task| (*stage, task)));
-            let mine: Vec<(usize, u32)> =
-                mine.enumerate().filter(|(place, _)| place % workers == number).map(|(_, task)| task).collect();
+            let mine =
+                parallel.iter().flat_map(|stage| (0..stages[*stage].tasks()).map(|task| (*stage, task)));
+            let mine: Vec<(usize, u32)> = mine
+                .enumerate()
+                .filter(|(place, _)| place % workers == number)
+                .map(|(_, task)| task)
+                .collect();
             hands.push(start_hand(number, log, book, stages, mine, &commits_as)?);
         }
         let offsets = Offsets::default();
@@ -379,8 +385,10 @@ impl<'a> Run<'a> {
 
     /// Puts the outputs of all tasks of a stage into one order by time, task and sequence.
     fn place_outputs(&mut self, ready: &mut Ready, parts: &[RoundPart]) -> Result<(), RunError> {
-        let mut outputs: Vec<_> =
-            parts.iter().flat_map(|part| part.outputs.iter().map(move |output| (part.task, output))).collect();
+        let mut outputs: Vec<_> = parts
+            .iter()
+            .flat_map(|part| part.outputs.iter().map(move |output| (part.task, output)))
+            .collect();
         // The sort is stable: a task's outputs keep their own order.
         outputs.sort_by_key(|(task, output)| (output.record.timestamp_ms, *task));
         for (_, output) in outputs {
@@ -465,9 +473,10 @@ fn driving_position(
     record: &EpochRecord,
 ) -> Option<(TopicPartition, CommittedOffset)> {
     let driving = spec.inputs.iter().find(|input| input.role == Role::Driving)?;
-    let progress = record.inputs.iter().find(|progress| {
-        progress.topic == driving.topic && u32::try_from(progress.partition) == Ok(task)
-    })?;
+    let progress = record
+        .inputs
+        .iter()
+        .find(|progress| progress.topic == driving.topic && u32::try_from(progress.partition) == Ok(task))?;
     let offset = u64::try_from(progress.next_offset).unwrap_or(0);
     let at = TopicPartition::new(driving.topic.clone(), task);
     Some((at, CommittedOffset { offset, metadata: record.epoch.to_string() }))
@@ -487,9 +496,8 @@ fn start_hand(
     let (log, book, stages) = (Arc::clone(log), Arc::clone(book), stages.to_vec());
     let commits_as = commits_as.to_owned();
     let work = move || {
-        let make = |(stage, task): &(usize, u32)| {
-            SyncTask::new(*stage, &stages[*stage], *task, &book, &commits_as)
-        };
+        let make =
+            |(stage, task): &(usize, u32)| SyncTask::new(*stage, &stages[*stage], *task, &book, &commits_as);
         let made: Result<Vec<SyncTask>, SyncError> = mine.iter().map(make).collect();
         let mut tasks = match made {
             Ok(tasks) => tasks,

@@ -50,9 +50,19 @@ impl Operator for Approve {
     type State = MapState<u64, f64>;
     type Shared = ();
     fn interface(&self) -> Interface {
-        Interface { accepts: vec![Kind::FeatureValue], emits: vec![Kind::FeatureValue], ..Interface::default() }
+        Interface {
+            accepts: vec![Kind::FeatureValue],
+            emits: vec![Kind::FeatureValue],
+            ..Interface::default()
+        }
     }
-    fn on_record(&self, cx: &mut Cx<'_>, input: &Input<'_>, state: &mut Self::State, (): &()) -> Result<(), Fault> {
+    fn on_record(
+        &self,
+        cx: &mut Cx<'_>,
+        input: &Input<'_>,
+        state: &mut Self::State,
+        (): &(),
+    ) -> Result<(), Fault> {
         let Record::FeatureValue(value) = input.record else { return Ok(()) };
         let count = state.len() as u64;
         match value.name.as_str() {
@@ -81,7 +91,13 @@ impl Operator for Fill {
             ..Interface::default()
         }
     }
-    fn on_record(&self, cx: &mut Cx<'_>, input: &Input<'_>, state: &mut Self::State, (): &()) -> Result<(), Fault> {
+    fn on_record(
+        &self,
+        cx: &mut Cx<'_>,
+        input: &Input<'_>,
+        state: &mut Self::State,
+        (): &(),
+    ) -> Result<(), Fault> {
         let Record::FeatureValue(value) = input.record else { return Ok(()) };
         if value.name == "order" {
             let at = cx.moment().stream_time.plus_ms(20);
@@ -90,7 +106,13 @@ impl Operator for Fill {
         }
         Ok(())
     }
-    fn on_timer(&self, cx: &mut Cx<'_>, timer: &Timer, state: &mut Self::State, (): &()) -> Result<(), Fault> {
+    fn on_timer(
+        &self,
+        cx: &mut Cx<'_>,
+        timer: &Timer,
+        state: &mut Self::State,
+        (): &(),
+    ) -> Result<(), Fault> {
         let value = state.remove(&timer.at.as_ms()).unwrap();
         cx.emit(feature("fill", &timer.key, timer.at, value));
         Ok(())
@@ -141,7 +163,8 @@ fn loaded() -> (Arc<dyn Log>, Arc<MemoryLog>, Arc<SchemaBook>, Vec<Arc<StageSpec
             value: Some(value.into()),
             headers: Vec::new(),
         };
-        log.append(&TopicPartition::new(topic, partition_of(key.as_bytes(), partitions)), vec![record]).unwrap();
+        log.append(&TopicPartition::new(topic, partition_of(key.as_bytes(), partitions)), vec![record])
+            .unwrap();
     };
     for i in 0..600_i64 {
         let key = format!("{}.X", ["A", "B", "C", "D", "E"][random(5) as usize]);
@@ -208,9 +231,8 @@ fn live_runs_verify_and_a_changed_operator_is_found() {
         // Until the cycle has been through once more than there are windows, or ten seconds have passed.
         for _ in 0..200 {
             std::thread::sleep(std::time::Duration::from_millis(50));
-            let fills: usize = (0..3)
-                .map(|p| seen.records(&TopicPartition::new("executions.v1", p)).unwrap().len())
-                .sum();
+            let fills: usize =
+                (0..3).map(|p| seen.records(&TopicPartition::new("executions.v1", p)).unwrap().len()).sum();
             if fills > 30 {
                 break;
             }
@@ -248,10 +270,13 @@ fn what_makes_an_operator_fail_is_dead_lettered_and_the_rest_is_as_if_it_had_not
             let mut value = Vec::new();
             book.encode(&trade("A.X", 666, 1_036_000, "1").into(), &mut value).unwrap();
             let key = Some(bytes::Bytes::from_static(b"A.X"));
-            let record = NewRecord { timestamp_ms: 1_036_000, key, value: Some(value.into()), headers: Vec::new() };
-            log.append(&TopicPartition::new("market.ticks.v1", partition_of(b"A.X", 3)), vec![record]).unwrap();
+            let record =
+                NewRecord { timestamp_ms: 1_036_000, key, value: Some(value.into()), headers: Vec::new() };
+            log.append(&TopicPartition::new("market.ticks.v1", partition_of(b"A.X", 3)), vec![record])
+                .unwrap();
         }
-        let summary = synchronised::run(&log, &book, &stages, &SyncOptions::default(), &never, |_| {}).unwrap();
+        let summary =
+            synchronised::run(&log, &book, &stages, &SyncOptions::default(), &never, |_| {}).unwrap();
         assert_eq!(summary.faults, u64::from(with_fault));
         for spec in &stages {
             for task in 0..spec.tasks() {
