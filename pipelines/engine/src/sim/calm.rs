@@ -90,6 +90,11 @@ impl Cluster {
                 let detail = format!("{}: tasks {held:?} of {} run", spec.name, spec.tasks());
                 return Err(Broken::new("nothing stalls", detail));
             }
+            let loads = seats.clone().map(|seat| seat.worker.tasks().count());
+            if loads.clone().max() > loads.clone().min().map(|least| least + 1) {
+                let detail = format!("{}: the workers hold {:?} tasks", spec.name, loads.collect::<Vec<_>>());
+                return Err(Broken::new("tasks are spread evenly", detail));
+            }
             for task in 0..spec.tasks() {
                 self.check_cut(stage, task, spec)?;
             }

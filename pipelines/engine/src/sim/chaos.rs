@@ -11,6 +11,9 @@ use super::stages::rebuilt;
 use super::trace::Broken;
 use crate::memory::CommitFault;
 
+/// Steps a recovering worker gets, at most, to come to the epochs that it runs again.
+const STEPS_TO_RERUN: u32 = 20;
+
 impl Cluster {
     /// One step of the disturbed part.
     pub fn disturb(&mut self) -> Result<(), Broken> {
@@ -48,7 +51,7 @@ impl Cluster {
                 Ok(())
             }
             Action::Start => self.start_one(),
-            Action::Stop => self.stop(place),
+            Action::Stop => self.stop_one(place),
             Action::FailCommit => {
                 self.fail_commits(place);
                 Ok(())
@@ -73,12 +76,7 @@ impl Cluster {
                 self.settle_all();
                 Ok(())
             }
-            Action::Outage => {
-                let calls = u32::try_from(self.random.below(15)).unwrap_or(0);
-                self.network.begin_outage(calls);
-                self.trace.note(format!("an outage begins after {calls} calls"));
-                Ok(())
-            }
+            Action::Outage => self.lose_the_log(),
             Action::Build => {
                 self.build();
                 Ok(())
@@ -118,6 +116,47 @@ impl Cluster {
         true
     }
 
+    /// A worker stops, sometimes with a transaction that is aborted again and again.
+    fn stop_one(&mut self, place: usize) -> Result<(), Broken> {
+        if self.random.chance(40)
+            && let Some(seat) = self.seats.get(place)
+        {
+            let aborts = self.random.below(6) + 1;
+            for _ in 0..aborts {
+                self.log.faults().next_commit(&seat.name, CommitFault::Abort);
+            }
+            self.trace.note(format!("the next {aborts} commits of {} will be aborted", seat.name));
+            let seats = self.seats.len();
+            self.step(place)?;
+            if self.seats.len() < seats {
+                return Ok(());
+            }
+        }
+        self.stop(place)
+    }
+
+    /// The log is out of reach after some calls; often right under a worker that runs epochs again.
+    fn lose_the_log(&mut self) -> Result<(), Broken> {
+        let recovering = self.seats.iter().position(|seat| seat.worker.is_recovering());
+        let place = recovering.filter(|_| self.random.chance(70));
+        for _ in 0..STEPS_TO_RERUN {
+            let Some(seat) = place.and_then(|place| self.seats.get(place)) else { break };
+            if !seat.worker.is_recovering() || seat.worker.reruns() {
+                break;
+            }
+            // One that waits for an open transaction would go on waiting.
+            self.settle_all();
+            self.step(place.unwrap_or_default())?;
+        }
+        let calls = u32::try_from(self.random.below(if place.is_some() { 6 } else { 15 })).unwrap_or(0);
+        self.network.begin_outage(calls);
+        self.trace.note(format!("an outage begins after {calls} calls"));
+        match place {
+            Some(place) => self.step(place).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     fn start_one(&mut self) -> Result<(), Broken> {
         let stage = self.random.place(self.builds.len());
         if self.seats.iter().filter(|seat| seat.stage == stage).count() >= MAX_WORKERS {
@@ -143,12 +182,12 @@ impl Cluster {
     fn fail_commits(&mut self, place: usize) {
         let Some(seat) = self.seats.get(place) else { return };
         for _ in 0..=self.random.below(3) {
-            let fault = match self.random.below(8) {
+            let fault = match self.random.below(10) {
                 0..3 => CommitFault::Abort,
                 3 => CommitFault::UnknownWritten,
                 4 => CommitFault::UnknownNotWritten,
-                5 => CommitFault::HoldBack { commit: true },
-                6 => CommitFault::HoldBack { commit: false },
+                5..7 => CommitFault::HoldBack { commit: true },
+                7..9 => CommitFault::HoldBack { commit: false },
                 _ => CommitFault::Expire,
             };
             self.log.faults().next_commit(&seat.name, fault);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
-use tidewire_schemas::{EpochRecord, Record, SchemaBook, topics};
+use tidewire_schemas::{EpochKind, EpochRecord, Record, SchemaBook, topics};
 
 use super::trace::Broken;
 use crate::identity::Identity;
@@ -72,6 +72,8 @@ struct Writer {
     cut: Vec<u64>,
     /// Stamp, watermark and stream time of the last epoch.
     times: (i64, Option<i64>, Option<i64>),
+    /// Stamp of the last epoch with records.
+    last_records_ms: Option<i64>,
     /// The log's time of the last output.
     output_ms: i64,
 }
@@ -113,6 +115,7 @@ impl Follow {
                     taken_to: vec![0; sources],
                     cut: vec![0; sources],
                     times: (i64::MIN, None, None),
+                    last_records_ms: None,
                     output_ms: i64::MIN,
                 };
                 writers.insert((stage, number), writer);
@@ -288,6 +291,27 @@ impl Follow {
 }
 
 impl Writer {
+    /// Silent time goes on no further than the stamps since the last record, less the inputs' patience.
+    fn check_silence(&mut self, name: &str, record: &EpochRecord) -> Result<(), Broken> {
+        if record.inputs.iter().any(|input| input.records > 0) {
+            self.last_records_ms = Some(record.stamp_ms);
+        }
+        let (Some(to_ms), Some(since_ms)) = (record.time_advance_ms, self.last_records_ms) else {
+            return Ok(());
+        };
+        let greatest_ms = self.task.tide().partitions().iter().filter_map(|seen| seen.greatest_ms).max();
+        let most_ms =
+            greatest_ms.unwrap_or(0) + (record.stamp_ms - since_ms - self.task.tide().patience_ms()).max(0);
+        match to_ms <= most_ms {
+            true => Ok(()),
+            false => {
+                let detail =
+                    format!("{name}: epoch {} is silent up to {to_ms} ms, not {most_ms}", record.epoch);
+                Err(Broken::new("silence is waited for", detail))
+            }
+        }
+    }
+
     /// Numbers and ranges of an epoch.
     fn check_epoch(&mut self, log: &MemoryLog, name: &str, record: &EpochRecord) -> Result<(), Broken> {
         let epoch = unsigned(record.epoch);
@@ -302,6 +326,10 @@ impl Writer {
             return Err(Broken::new("time goes on", detail));
         }
         self.times = times;
+        if record.kind != EpochKind::Records && record.kind != EpochKind::Time && !record.flush {
+            return Err(Broken::new("a release is a cut", format!("{name}: epoch {epoch} has no flush")));
+        }
+        self.check_silence(name, record)?;
         for progress in &record.inputs {
             let sources = self.task.intake().sources().iter();
             let place = sources.zip(0..).find_map(|(source, place)| {

@@ -79,16 +79,17 @@ impl Action {
             Action::Clock => (40, false),
             Action::Produce => (40, false),
             Action::Check => (5, false),
-            Action::EndSession | Action::Settle => (10, false),
+            Action::EndSession => (10, false),
+            Action::Settle => (5, false),
             Action::Start => (12, false),
             Action::Deliver => (8, false),
             Action::Crash => (10, true),
-            Action::Stop => (5, true),
-            Action::FailCommit => (16, true),
+            Action::Stop => (8, true),
+            Action::FailCommit => (20, true),
             Action::Pause => (6, true),
             Action::Rebalance => (6, true),
             Action::Expire => (5, true),
-            Action::Outage => (4, true),
+            Action::Outage => (8, true),
             Action::Build => (3, true),
             Action::Compact => (6, true),
             Action::RecoverOnly => (2, true),
@@ -156,7 +157,7 @@ impl Scenario {
             prefetch_bytes: usize::try_from(prefetch_bytes[stage]).unwrap_or(200),
             max_faults_per_minute: 100_000,
         });
-        if random.chance(30) {
+        if random.chance(45) {
             // Rarely a cut: recovery has many epochs to run again.
             flush_interval_ms = flush_interval_ms.map(|interval_ms| interval_ms * 20);
         }
@@ -173,9 +174,9 @@ impl Scenario {
             replay_retention_ms: random.below(1_500) + 200,
             instruments: random.below(6) + 2,
             accounts: random.below(4) + 1,
-            records: random.below(90) + 20,
+            records: random.below(65) + 15,
             mischief: random.chance(60),
-            steps: random.below(300) + 80,
+            steps: random.below(250) + 60,
             weights,
         }
     }

@@ -93,7 +93,10 @@ impl Operator for Windows {
             cx.late(input, EventTime::from_ms(start_ms), end);
             return Ok(());
         }
-        let window = state.get_or_insert_with(start_ms, Window::default);
+        if state.get(&start_ms).is_none() {
+            state.insert(start_ms, Window::default());
+        }
+        let Some(window) = state.get_mut(&start_ms) else { return Ok(()) };
         window.sum += whole(trade.quantity);
         window.trades += 1;
         window.timer_panics |= self.panics && mischief == Mischief::TimerPanics;
