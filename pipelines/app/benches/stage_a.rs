@@ -3,7 +3,12 @@
 //! `cargo bench -p tidewire --bench stage_a`. Figures are medians of several rounds over the shipped sample, read from a
 //! durable log. Decode alone, and the stage without operators, are measured beside the whole stage, so that shares are
 //! of one machine at one time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench talks and may stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench talks and may stop"
+)]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::path::Path;
@@ -14,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use tidewire::files::load_text;
 use tidewire_engine::log::{
-    Assignment, Bounds, CommitError, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, TopicPartition,
-    TopicSpec, Transaction,
+    Assignment, Bounds, CommitError, CommittedOffset, Fetched, Log, LogError, Member, NewRecord,
+    TopicPartition, TopicSpec, Transaction,
 };
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::worker::{Worker, WorkerOptions};
@@ -176,7 +181,10 @@ fn main() {
     let engine = (bare_rest - decode).max(0.0);
     let operators = (total - read - commit - bare_rest).max(0.0);
     let records = *records.lock().unwrap();
-    println!("stage A of market-intel, {records} records, {} operators, one worker, median of {ROUNDS}", stage.nodes.len());
+    println!(
+        "stage A of market-intel, {records} records, {} operators, one worker, median of {ROUNDS}",
+        stage.nodes.len()
+    );
     println!("  {:>10.0} records a second, {total:.0} ns a record", 1e9 / total);
     for (name, nanos) in [
         ("read from the log", read),
