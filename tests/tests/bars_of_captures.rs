@@ -40,7 +40,9 @@ fn bars_of_a_second_add_up_and_none_is_missing() {
         let mut driver = TestDriver::new(spec);
         let (mut volume, mut seconds, mut trades) = (Quantity::default(), BTreeSet::new(), 0_usize);
         for item in Importer::open(&path, ImportOptions::default()).unwrap() {
-            let Item::Record { key, timestamp_ms, record, .. } = item.unwrap() else { panic!("a line was rejected") };
+            let Item::Record { key, timestamp_ms, record, .. } = item.unwrap() else {
+                panic!("a line was rejected")
+            };
             if let Record::Trade(trade) = &record {
                 volume = volume.checked_add(trade.quantity).unwrap();
                 seconds.insert(trade.event_time.as_ms().div_euclid(1_000));
@@ -60,7 +62,11 @@ fn bars_of_a_second_add_up_and_none_is_missing() {
             bars.push(bar.window_start.as_ms().div_euclid(1_000));
         }
         assert_eq!(sum, volume, "{}", path.display());
-        assert_eq!(bars, seconds.iter().copied().collect::<Vec<_>>(), "a bar exactly for each second with trades");
+        assert_eq!(
+            bars,
+            seconds.iter().copied().collect::<Vec<_>>(),
+            "a bar exactly for each second with trades"
+        );
         assert!(driver.late().is_empty(), "{:?}", driver.late());
         if let Some((total, count)) = expected {
             assert_eq!((sum.to_string().as_str(), trades), (total, count));
