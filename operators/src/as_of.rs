@@ -327,6 +327,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_whose_boundary_has_passed_is_seen_by_the_next() {
+        let mut join = Harness::new::<AsOf>(EVERY);
+        join.send("A.V", value("b", 1_200, 2.0));
+        assert!(join.send("A.V", value("a", 900, 1.0)).is_empty(), "1000 is over");
+        assert_eq!(rows(&join.advance_to(ms(2_000))), ["2000 a=1 b=2"]);
+    }
+
+    #[test]
     fn trigger() {
         for restarting in [false, true] {
             let settings = "features = ['a', 'b']\ntrigger = 'a'\nmax_age_ms = 100";

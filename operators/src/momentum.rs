@@ -369,6 +369,15 @@ mod tests {
     }
 
     #[test]
+    fn a_horizon_that_is_over_ends_before_the_next_vector() {
+        let mut rule = Harness::new::<Momentum>(SETTINGS).out_of_orderness_ms(60_000);
+        rule.send("A.V", vector(0, 20.0, 60.0, 0.0));
+        let signals = only::<Signal>(&rule.send("A.V", vector(12_000, 20.0, 60.0, 0.0)));
+        let got: Vec<_> = signals.iter().map(|s| (s.direction, s.event_time)).collect();
+        assert_eq!(got, [(Direction::Flat, ms(10_000)), (Direction::Long, ms(12_000))]);
+    }
+
+    #[test]
     fn incomplete_vectors_change_nothing() {
         let mut rule = Harness::new::<Momentum>(SETTINGS);
         rule.send("A.V", vector(0, 20.0, 60.0, 0.0));

@@ -456,6 +456,22 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_does_not_see_scores_after_its_time() {
+        let at_one_second = |ahead: bool| {
+            let mut harness = harness().out_of_orderness_ms(2_000);
+            harness.broadcast("BTC", score("BTC", 500, 1.0, 1.0));
+            if ahead {
+                harness.broadcast("BTC", score("BTC", 1_500, -1.0, 1.0));
+                // Scores that the watermark has not passed are kept apart, through a restart too.
+                harness.restart();
+            }
+            let got = rows(&harness.advance_to(ms(1_000)));
+            (got[0].1, got[0].2)
+        };
+        assert_eq!(at_one_second(true), at_one_second(false));
+    }
+
+    #[test]
     fn late_and_bad_scores() {
         let mut harness = harness();
         harness.broadcast("BTC", score("BTC", 86_400_000, 1.0, 1.0));

@@ -335,6 +335,16 @@ mod tests {
     }
 
     #[test]
+    fn trades_of_one_time_count_by_arrival() {
+        let mut bars = Harness::new::<TimeBars>("interval_ms = 1000");
+        for price in ["5", "6", "7"] {
+            bars.send("A.V", trade(0, price, "1"));
+        }
+        assert_eq!(rows(&bars.advance_to(ms(1_000))), ["0 5 7 5 7 3 3 3 r0"]);
+        assert_eq!(bars.entries(), 1, "without lateness nothing is kept but the last close");
+    }
+
+    #[test]
     fn vwap_is_rounded_half_even() {
         let mut bars = Harness::new::<TimeBars>("interval_ms = 1000");
         bars.send("A.V", trade(0, "1", "1"));

@@ -175,6 +175,14 @@ fn quotes_only_when_the_touch_changed_and_the_book_is_in_order() {
 }
 
 #[test]
+fn a_book_in_order_again_says_its_touch_even_if_it_is_the_old_one() {
+    let mut book = Harness::new::<OrderBook>("");
+    book.send("A.V", snapshot(1, "10x1", "11x1"));
+    book.send("A.V", spot(5, 5, "", ""));
+    assert_eq!(touches(&book.send("A.V", snapshot(6, "10x1", "11x1"))).len(), 1);
+}
+
+#[test]
 fn without_a_snapshot_only_a_proven_touch_is_given() {
     let mut book = Harness::new::<OrderBook>("start_from_deltas = true");
     let instrument = Instrument {
@@ -184,8 +192,9 @@ fn without_a_snapshot_only_a_proven_touch_is_given() {
         ..Instrument::default()
     };
     book.broadcast("A.V", instrument);
-    assert!(book.send("A.V", spot(1, 1, "10x1", "13x1")).is_empty(), "11 or 12 may be there, unseen");
-    assert_eq!(touches(&book.send("A.V", spot(2, 2, "12x1", "")))[0].1, "12x1");
+    assert!(book.send("A.V", spot(0, 0, "10x1", "13x1")).is_empty(), "11 or 12 may be there, unseen");
+    assert!(book.send("A.V", spot(1, 1, "11x1", "")).is_empty(), "12 may be");
+    assert_eq!(touches(&book.send("A.V", spot(2, 2, "11x0 12x1", "")))[0].1, "12x1");
     // Back below: between 10 and 12 a bid may rest that never changed.
     assert!(book.send("A.V", spot(3, 3, "12x0", "")).is_empty());
     assert_eq!(touches(&book.send("A.V", spot(4, 4, "", "11x1")))[0].1, "10x1");

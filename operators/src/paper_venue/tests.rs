@@ -211,3 +211,24 @@ fn settings_that_can_not_be() {
     assert!(words("delay_ms = 1\nfee_bps = '10001'").contains("fee_bps"));
     assert!(PaperVenue::new(toml::from_str("delay_ms = 1").unwrap()).unwrap().interface().delays);
 }
+
+#[test]
+fn a_cancel_under_way_when_the_touch_comes_is_too_late() {
+    let mut venue = venue();
+    venue.send("A.V", limit("b", 0, Side::Buy, "99", TimeInForce::Gtc));
+    venue.send("A.V", cancel(15, "b"));
+    // The touch reaches the order at 20; the cancel takes effect at 25, the report of the fill comes at 30.
+    venue.send("A.V", touch(20, "98", "99"));
+    let records = venue.advance_to(ms(50));
+    assert_eq!(rows(&records), ["30 b TRADE 2@99"]);
+    assert_eq!(only::<OrderCancelReject>(&records)[0].reason, "TooLateToCancel");
+}
+
+#[test]
+fn an_order_does_not_see_a_touch_after_it_took_effect() {
+    // Timers lag behind records here, as they do within an epoch.
+    let mut venue = venue().out_of_orderness_ms(1_000);
+    assert!(venue.send("A.V", market("b", 5, Side::Buy, "3")).is_empty());
+    assert!(venue.send("A.V", touch(15, "102", "103")).is_empty());
+    assert_eq!(rows(&venue.send("A.V", touch(16, "200", "201"))), ["15 b NEW", "15 b TRADE 3@103"]);
+}

@@ -305,3 +305,12 @@ fn catching_up_does_not_trade_the_past() {
     let refused = decision(&risk.send("acc", intent("i", Side::Buy, "1"))).unwrap_err();
     assert_eq!(refused, ("StaleOrder".into(), vec!["maximum_intent_age".to_owned()]));
 }
+
+#[test]
+fn an_older_mark_does_not_replace_the_last() {
+    let mut risk = setup(RiskLimits { price_collar_bps: Some(100), ..limits() });
+    risk.broadcast("A.V", mark(999, "A.V", "200"));
+    decision(&risk.send("acc", intent("i", Side::Buy, "1"))).unwrap();
+    risk.broadcast("A.V", mark(1_001, "A.V", "200"));
+    assert!(decision(&risk.send("acc", intent("j", Side::Buy, "1"))).is_err());
+}
