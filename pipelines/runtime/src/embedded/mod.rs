@@ -11,6 +11,7 @@ mod folder;
 mod index;
 mod keys;
 mod maintain;
+mod manifest;
 mod member;
 mod merge;
 mod open;

@@ -1,12 +1,10 @@
 //! Reads of committed records.
 
-use std::sync::Arc;
-
-use tidewire_engine::log::{Bounds, Fetched, LogError, StoredRecord, TopicPartition};
+use tidewire_engine::log::{Fetched, LogError, StoredRecord, TopicPartition};
 
 use super::EmbeddedLog;
 use super::block::Block;
-use super::keys::PartitionId;
+use super::index::Found;
 use super::store::decode_block;
 
 /// Most bytes of one read, whatever the caller asks.
@@ -25,7 +23,8 @@ struct Gathering {
 
 impl EmbeddedLog {
     pub(super) fn read(&self, at: &TopicPartition, from: u64, max_bytes: usize) -> Result<Fetched, LogError> {
-        let (id, bounds) = self.readable(at, from)?;
+        let found = self.readable(at, from)?;
+        let bounds = found.entry.bounds();
         let mut gathering = Gathering {
             records: Vec::new(),
             bytes: 0,
@@ -35,12 +34,13 @@ impl EmbeddedLog {
             full: false,
         };
         while gathering.wants_more() {
-            match self.cache.find(id, gathering.next_offset) {
+            match self.cache.find(found.id, gathering.next_offset) {
                 Some(block) => gathering.take(&block),
                 None => {
-                    self.read_store(at, id, &mut gathering)?;
-                    // What retention deleted while we read must not look like a gap.
+                    let read = self.read_store(at, &found, &mut gathering);
+                    // What retention deleted while we read must not look like a gap, nor like a loss.
                     self.readable(at, from)?;
+                    read?;
                     break;
                 }
             }
@@ -50,7 +50,7 @@ impl EmbeddedLog {
     }
 
     /// Refuses an offset outside of what is kept or written.
-    fn readable(&self, at: &TopicPartition, from: u64) -> Result<(PartitionId, Bounds), LogError> {
+    fn readable(&self, at: &TopicPartition, from: u64) -> Result<Found, LogError> {
         let found = self.index().find(at)?;
         let bounds = found.entry.bounds();
         match from {
@@ -60,7 +60,7 @@ impl EmbeddedLog {
             _ if from > bounds.high_watermark => {
                 Err(LogError::BeyondEnd { at: at.clone(), asked: from, end: bounds.high_watermark })
             }
-            _ => Ok((found.id, bounds)),
+            _ => Ok(found),
         }
     }
 
@@ -68,35 +68,41 @@ impl EmbeddedLog {
     fn read_store(
         &self,
         at: &TopicPartition,
-        id: PartitionId,
+        found: &Found,
         gathering: &mut Gathering,
     ) -> Result<(), LogError> {
         let reading = |offset: u64| format!("reading {at} at offset {offset}");
         let ticket = self.cache.ticket();
         let view = self.store.snapshot();
-        let decode = |base: u64, value: &[u8]| -> Result<Arc<Block>, LogError> {
-            let block = decode_block(base, value, reading)?;
-            self.cache.put(id, Arc::clone(&block), ticket);
-            Ok(block)
-        };
         let from = gathering.next_offset;
-        let mut reached = from;
         // The first offset mostly lies in the middle of a block that begins before it.
-        if let Some((base, value)) = view.block_at_or_below(id, from, reading)? {
-            gathering.take(&*decode(base, &value)?);
-            reached = from.max(base + 1);
-        }
-        if !gathering.wants_more() {
-            return Ok(());
-        }
-        for item in view.blocks(id, reached, gathering.end, reading) {
-            let (base, value) = item?;
-            gathering.take(&*decode(base, &value)?);
+        let first = view.block_at_or_below(found.id, from, reading).transpose();
+        let reached = match &first {
+            Some(Ok((base, _))) => from.max(base + 1),
+            _ => from,
+        };
+        let end = gathering.end;
+        let others = std::iter::once_with(|| view.blocks(found.id, reached, end, reading)).flatten();
+        for item in first.into_iter().chain(others) {
+            let block = item.and_then(|(base, value)| {
+                gathering.refuse_gap(base, found, at)?;
+                decode_block(base, &value, reading)
+            });
+            match block {
+                Ok(block) => {
+                    gathering.take(&block);
+                    self.cache.put(found.id, block, ticket);
+                }
+                Err(error) => return gathering.stop(error),
+            }
             if !gathering.wants_more() {
                 return Ok(());
             }
         }
-        gathering.next_offset = gathering.end;
+        if let Err(error) = gathering.refuse_gap(end, found, at) {
+            return gathering.stop(error);
+        }
+        gathering.next_offset = end;
         Ok(())
     }
 }
@@ -104,6 +110,30 @@ impl EmbeddedLog {
 impl Gathering {
     fn wants_more(&self) -> bool {
         !self.full && self.next_offset < self.end
+    }
+
+    /// Offsets without records are right in a compacted topic only: elsewhere the store has lost something.
+    fn refuse_gap(&self, next_base: u64, found: &Found, at: &TopicPartition) -> Result<(), LogError> {
+        let reached = self.next_offset;
+        if found.spec.compacted || next_base <= reached {
+            return Ok(());
+        }
+        Err(LogError::Store {
+            at: format!("reading {at} at offset {reached}"),
+            error: format!(
+                "the records from there to offset {next_base} are missing; restore the log's folder from a copy, or \
+                 read on from offset {next_base}"
+            ),
+        })
+    }
+
+    /// Ends with what was read before an error, if anything was: the next read begins at the error.
+    fn stop(&mut self, error: LogError) -> Result<(), LogError> {
+        self.full = true;
+        match self.records.is_empty() {
+            true => Err(error),
+            false => Ok(()),
+        }
     }
 
     fn take(&mut self, block: &Block) {

@@ -49,6 +49,7 @@ impl Store {
             at: format!("opening the store {}", path.display()),
             error: format!("{error}; if its files are damaged, restore the log's folder from a copy"),
         };
+        super::manifest::check(path)?;
         // The store's own start trusts its files: damage must end in an error, not in a dead thread.
         let opened =
             std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(path, write_buffer_bytes)));

@@ -69,18 +69,43 @@ impl Fixture {
 fn a_damaged_block_is_named_and_the_others_stay_readable() {
     let fixture = fixture();
     fixture.change(30, |value| *value.last_mut().unwrap() ^= 1);
-    for from in [0, 30, 35, 39] {
+    assert_eq!(
+        fixture.log.fetch(&at(), 0, 1 << 20).unwrap().next_offset,
+        30,
+        "what lies before it is readable"
+    );
+    for from in [30, 35, 39] {
         let error = fixture.store_error(from);
         assert!(error.contains("t-0 at offset 30"), "{error}");
         assert!(error.contains("begins at offset 30") && error.contains("checksum"), "{error}");
         assert!(error.contains("restore") && error.contains("read on from a later block"), "{error}");
     }
     assert_eq!(fixture.log.fetch(&at(), 40, 1 << 20).unwrap().records.len(), 60);
-    assert_eq!(
-        fixture.log.fetch(&at(), 0, 1).unwrap().records.len(),
-        1,
-        "what lies before it is readable too"
-    );
+}
+
+#[test]
+fn lost_blocks_of_a_topic_that_is_not_compacted_are_missed() {
+    let Fixture { log, .. } = &fixture();
+    log.create_topic(&TopicSpec::new("u", 1)).unwrap();
+    let at = TopicPartition::new("u", 0);
+    for _ in 0..4 {
+        log.append(&at, vec![NewRecord::default(); 10]).unwrap();
+    }
+    let id = log.index().find(&at).unwrap().id;
+    for (lost, from, to) in [(10, 10, 20), (0, 0, 20), (30, 30, 40)] {
+        let mut batch = log.store.batch(Durability::Buffered);
+        batch.remove(&keys::block(id, lost));
+        batch.commit(String::new).unwrap();
+        for asked in [from, from + 9] {
+            let error = log.fetch(&at, asked, 1 << 20).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("u-0 at offset {asked}: the records from there to offset {to}")),
+                "{error}"
+            );
+        }
+        let rest = log.fetch(&at, 20, 1 << 20).unwrap();
+        assert_eq!((rest.next_offset, rest.at_end), if lost == 30 { (30, false) } else { (40, true) });
+    }
 }
 
 #[test]
