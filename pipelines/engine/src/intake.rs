@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::log::{Fetched, StoredRecord, TopicPartition};
+use crate::identity::RECEIVED_HEADER;
+use crate::log::{Fetched, NewRecord, StoredRecord, TopicPartition};
 use crate::plan::{Caps, Role, StageSpec};
 
 /// One partition that a task reads.
@@ -16,6 +17,8 @@ pub struct Source {
     pub external: bool,
     /// The partition.
     pub at: TopicPartition,
+    /// How far ahead of its received time an event time may be; beyond it the record is a dead letter.
+    pub max_future_skew_ms: Option<i64>,
 }
 
 impl Source {
@@ -29,10 +32,24 @@ impl Source {
             };
             for partition in partitions {
                 let at = TopicPartition::new(read.topic.clone(), partition);
-                sources.push(Source { input, role: read.role, external: read.external, at });
+                let (role, external) = (read.role, read.external);
+                let max_future_skew_ms = read.max_future_skew_ms;
+                sources.push(Source { input, role, external, at, max_future_skew_ms });
             }
         }
         sources
+    }
+
+    /// Received time of a record whose event time is further ahead of it than allowed.
+    pub fn received_before_ms(&self, record: &NewRecord) -> Option<i64> {
+        let (most_ms, received_ms) = (self.max_future_skew_ms?, received_ms(record)?);
+        (record.timestamp_ms.saturating_sub(received_ms) > most_ms).then_some(received_ms)
+    }
+
+    /// The time by which the merge takes a record. One from the future is taken when it was received: it is a dead
+    /// letter, and must not hold up what lies behind it until its time has come.
+    pub fn time_ms(&self, record: &NewRecord) -> i64 {
+        self.received_before_ms(record).unwrap_or(record.timestamp_ms)
     }
 
     /// Whether the merge waits for it, and the watermark counts it.
@@ -81,7 +98,8 @@ pub struct Head {
 
 #[derive(Debug, Default)]
 struct Buffer {
-    records: VecDeque<StoredRecord>,
+    /// Records with their times in the merge.
+    records: VecDeque<(i64, StoredRecord)>,
     bytes: usize,
     fetch_from: u64,
     taken_to: u64,
@@ -90,7 +108,7 @@ struct Buffer {
 
 impl Buffer {
     fn pop(&mut self) -> Option<StoredRecord> {
-        let stored = self.records.pop_front()?;
+        let (_, stored) = self.records.pop_front()?;
         self.bytes = self.bytes.saturating_sub(stored.record.size());
         self.taken_to = if self.records.is_empty() { self.fetch_from } else { stored.offset + 1 };
         Some(stored)
@@ -146,7 +164,10 @@ impl Intake {
         let buffer = &mut self.buffers[source];
         buffer.bytes += fetched.records.iter().map(|stored| stored.record.size()).sum::<usize>();
         let idle = buffer.records.is_empty();
-        buffer.records.extend(fetched.records);
+        let read = &self.sources[source];
+        buffer
+            .records
+            .extend(fetched.records.into_iter().map(|stored| (read.time_ms(&stored.record), stored)));
         buffer.fetch_from = fetched.next_offset.max(buffer.fetch_from);
         buffer.at_end = fetched.at_end;
         if idle && buffer.records.is_empty() {
@@ -199,14 +220,14 @@ impl Intake {
     /// The offset to read `source` from, if it may still hold records before `horizon_ms` that are not at hand.
     pub fn short_of(&self, source: usize, horizon_ms: i64) -> Option<u64> {
         let buffer = &self.buffers[source];
-        let reaches = buffer.records.iter().any(|stored| stored.record.timestamp_ms >= horizon_ms);
+        let reaches = buffer.records.iter().any(|(time_ms, _)| *time_ms >= horizon_ms);
         (!reaches).then_some(buffer.fetch_from)
     }
 
     /// The next record at hand, for a runner that orders several tasks.
     pub fn head(&self) -> Option<Head> {
         let source = self.next_source()?;
-        let time_ms = self.buffers[source].records.front()?.record.timestamp_ms;
+        let time_ms = self.buffers[source].records.front()?.0;
         let is_control = self.sources[source].role == Role::Control;
         Some(Head { time_ms: (!is_control).then_some(time_ms), source })
     }
@@ -214,7 +235,7 @@ impl Intake {
     /// The least time at hand, control records left out.
     pub fn first_time_ms(&self) -> Option<i64> {
         let data = self.sources.iter().zip(&self.buffers).filter(|(source, _)| source.role != Role::Control);
-        data.filter_map(|(_, buffer)| Some(buffer.records.front()?.record.timestamp_ms)).min()
+        data.filter_map(|(_, buffer)| Some(buffer.records.front()?.0)).min()
     }
 
     fn next_source(&self) -> Option<usize> {
@@ -223,10 +244,9 @@ impl Intake {
         for (place, (source, buffer)) in self.sources.iter().zip(&self.buffers).enumerate() {
             match buffer.records.front() {
                 Some(_) if source.role == Role::Control => return Some(place),
-                Some(stored) => {
-                    let time_ms = stored.record.timestamp_ms;
-                    if least.is_none_or(|(best, _)| time_ms < best) {
-                        least = Some((time_ms, place));
+                Some((time_ms, _)) => {
+                    if least.is_none_or(|(best, _)| *time_ms < best) {
+                        least = Some((*time_ms, place));
                     }
                 }
                 None => waits |= !buffer.at_end && (source.external || source.role == Role::Control),
@@ -248,12 +268,18 @@ pub fn replay_order(sources: &[Source], mut by_source: Vec<VecDeque<StoredRecord
         taken.extend(records.drain(..).map(|stored| Taken { source, stored }));
     }
     loop {
-        let heads = by_source.iter().enumerate();
-        let heads =
-            heads.filter_map(|(source, records)| Some((records.front()?.record.timestamp_ms, source)));
+        let heads = sources.iter().zip(&by_source).zip(0..);
+        let heads = heads
+            .filter_map(|((read, records), source)| Some((read.time_ms(&records.front()?.record), source)));
         let Some((_, source)) = heads.min() else { return taken };
+        let source: usize = source;
         if let Some(stored) = by_source[source].pop_front() {
             taken.push(Taken { source, stored });
         }
     }
+}
+
+fn received_ms(record: &NewRecord) -> Option<i64> {
+    let text = std::str::from_utf8(record.header(RECEIVED_HEADER)?).ok()?;
+    text.parse::<i64>().ok().map(|nanos| nanos.div_euclid(1_000_000))
 }

@@ -12,9 +12,8 @@ use crate::bugs;
 use crate::dataflow::{Epoch, Graph};
 use crate::fault::{FaultAt, Skip, Skips, TaskError};
 use crate::frame::{AT_RECORD, Frame, Item, Step};
-use crate::identity::RECEIVED_HEADER;
 use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
-use crate::log::{NewRecord, TopicPartition};
+use crate::log::TopicPartition;
 use crate::node::NodeFault;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
 use crate::plan::{Role, StageSpec};
@@ -272,7 +271,8 @@ impl Task {
         }
         self.open.last = batch.taken.last().map(|taken| {
             let is_control = self.intake.sources()[taken.source].role == Role::Control;
-            ((!is_control).then_some(taken.stored.record.timestamp_ms), taken.source)
+            let time_ms = self.intake.sources()[taken.source].time_ms(&taken.stored.record);
+            ((!is_control).then_some(time_ms), taken.source)
         });
         self.run(run, &batch.taken, skips)
     }
@@ -362,15 +362,14 @@ impl Task {
             return Err(skip.clone());
         }
         let record = &taken.stored.record;
-        let input = &self.spec.inputs[self.intake.sources()[taken.source].input];
-        if let (Some(most_ms), Some(received_ms)) = (input.max_future_skew_ms, received_ms(record)) {
-            let ahead_ms = record.timestamp_ms.saturating_sub(received_ms);
-            if ahead_ms > most_ms {
-                let error = format_smolstr!(
-                    "event time is {ahead_ms} ms ahead of the received time, more than the {most_ms} ms allowed"
-                );
-                return Err(refuse("future-skew", error));
-            }
+        let source = &self.intake.sources()[taken.source];
+        if let Some(received_ms) = source.received_before_ms(record) {
+            let error = format_smolstr!(
+                "event time is {} ms ahead of the received time, more than the {} ms allowed",
+                record.timestamp_ms.saturating_sub(received_ms),
+                source.max_future_skew_ms.unwrap_or_default()
+            );
+            return Err(refuse("future-skew", error));
         }
         let key = record.key.as_deref().ok_or_else(|| refuse("no-key", "the record has no key".into()))?;
         let key = std::str::from_utf8(key).map_err(|_| refuse("no-key", "the key is not UTF-8".into()))?;
@@ -463,11 +462,6 @@ impl Run {
             rejects: Vec::new(),
         }
     }
-}
-
-fn received_ms(record: &NewRecord) -> Option<i64> {
-    let text = std::str::from_utf8(record.header(RECEIVED_HEADER)?).ok()?;
-    text.parse::<i64>().ok().map(|nanos| nanos.div_euclid(1_000_000))
 }
 
 /// Avro has no unsigned numbers; counts never come near the bound.

@@ -200,6 +200,34 @@ fn what_can_not_be_processed_is_a_dead_letter_and_the_rest_is_as_if_it_had_not_c
     assert!(driver.last_step().halted.is_empty(), "{:?}", driver.last_step());
 }
 
+/// Ticks and scores, complete before the start, with or without a tick from the future among them.
+fn caught_up(from_the_future: bool) -> TestDriver {
+    let mut driver = TestDriver::new(stage(1, |_| {}));
+    for i in 0..100 {
+        let time_ms = i * 100;
+        if from_the_future && i == 20 {
+            let ahead_ms = time_ms + 3_600_000;
+            driver.append_received(TICKS, "A.X", ahead_ms, time_ms, trade("A.X", 5, ahead_ms, "1"));
+        }
+        driver.append(TICKS, "A.X", time_ms, trade("A.X", i, time_ms, "1"));
+        driver.append("market.sentiment.v1", "*", time_ms, score(0.5));
+    }
+    driver.run();
+    driver.wait_ms(60_000);
+    driver
+}
+
+#[test]
+fn a_record_from_the_future_holds_up_nothing_that_lies_behind_it() {
+    let driver = caught_up(true);
+    assert_eq!(driver.dead_letters().len(), 1);
+    assert_eq!(driver.late(), []);
+    assert_eq!(
+        driver.records("features.values.v1").len(),
+        caught_up(false).records("features.values.v1").len()
+    );
+}
+
 #[test]
 fn a_timer_that_fails_is_a_dead_letter() {
     let mut driver = TestDriver::new(stage(1, |spec| {
