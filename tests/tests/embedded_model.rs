@@ -51,11 +51,14 @@ impl Random {
     }
 }
 
+/// A member of the same name on both logs.
+type MemberPair = (String, Box<dyn Member>, Box<dyn Member>);
+
 /// The model, the log under test, and a member of the same group in each.
 struct Pair {
     model: Memory,
     tested: Embedded,
-    members: Vec<(String, Box<dyn Member>, Box<dyn Member>)>,
+    members: Vec<MemberPair>,
     now_ms: u64,
     appended: u64,
     merged_blocks: u64,
@@ -166,7 +169,8 @@ impl Pair {
         };
         let (expected, found) = (kind(model.commit(transaction)), kind(tested.commit(shifted)));
         assert_eq!(expected.is_ok(), found.is_ok(), "{expected:?} {found:?}");
-        let word = |outcome: Result<(), String>| outcome.err().map(|e| e.split('(').next().unwrap_or("").to_owned());
+        let word =
+            |outcome: Result<(), String>| outcome.err().map(|e| e.split('(').next().unwrap_or("").to_owned());
         assert_eq!(word(expected), word(found));
     }
 
@@ -178,7 +182,12 @@ impl Pair {
                 assert_eq!(expected.stable_end, found.stable_end, "{what}: {at}");
                 assert_eq!(expected.high_watermark, found.high_watermark, "{what}: {at}");
                 // Whole blocks are deleted, so a little more may be kept.
-                assert!(found.start <= expected.start, "{what}: {at} begins at {}, not {}", found.start, expected.start);
+                assert!(
+                    found.start <= expected.start,
+                    "{what}: {at} begins at {}, not {}",
+                    found.start,
+                    expected.start
+                );
                 let mut kept = read(&*tested, &at);
                 kept.retain(|stored| stored.offset >= expected.start);
                 let model_kept = read(&*model, &at);

@@ -143,7 +143,10 @@ fn pipeline() -> Vec<Arc<StageSpec>> {
     vec![Arc::new(stage(3, |_| {})), Arc::new(risk), Arc::new(venue)]
 }
 
-fn loaded() -> (Arc<dyn Log>, Arc<MemoryLog>, Arc<SchemaBook>, Vec<Arc<StageSpec>>) {
+/// A log twice, as the runners and as the tests see it, its schemas and the stages.
+type Loaded = (Arc<dyn Log>, Arc<MemoryLog>, Arc<SchemaBook>, Vec<Arc<StageSpec>>);
+
+fn loaded() -> Loaded {
     let (log, book, stages) = (Arc::new(MemoryLog::new()), Arc::new(SchemaBook::of_this_build()), pipeline());
     for spec in &stages {
         create_topics(&*log, spec, 0).unwrap();
