@@ -156,4 +156,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_command_and_exit_code_is_documented() {
+        let docs = include_str!("../../../docs/cli.md");
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(docs.contains(&format!("`tidewire {name}")) || docs.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for code in [OK, FAILED, USAGE, DIFFERS, BAD_PIPELINE, ABORTED] {
+            assert!(docs.contains(&format!("| {code} |")), "{code}");
+            assert!(AFTER_HELP.contains(&format!("\n  {code}  ")), "{code}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Makes a log ready for a pipeline: its topics, its limits, and a note of what is started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -147,21 +147,19 @@ fn limits_in_log(
     limits: &[RiskLimits],
 ) -> anyhow::Result<(BTreeSet<SmolStr>, BTreeSet<SmolStr>)> {
     let (mut known, mut same) = (BTreeSet::new(), BTreeSet::new());
+    let wanted: BTreeMap<SmolStr, Record> =
+        limits.iter().map(|limit| (limits_key(limit), Record::from(limit.clone()))).collect();
     for partition in 0..partitions {
         let mut reader = Reader::from_start(log, TopicPartition::new(topics::RISK_LIMITS, partition))?;
         while let Some(stored) = reader.next(log)? {
-            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else {
-                continue;
-            };
+            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else { continue };
+            let Some(wanted) = wanted.get(&key) else { continue };
             let found = stored.record.value.as_deref().and_then(|value| book.decode(value).ok());
-            let is_same = limits.iter().any(|limit| {
-                limits_key(limit) == key && found.as_ref() == Some(&Record::from(limit.clone()))
-            });
-            if is_same {
-                same.insert(key.clone())
+            if found.as_ref() == Some(wanted) {
+                same.insert(key.clone());
             } else {
-                same.remove(&key)
-            };
+                same.remove(&key);
+            }
             known.insert(key);
         }
     }

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -79,8 +80,13 @@ impl Place {
         command
     }
 
+    /// Runs it to its end, which must come in time.
     fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        let mut running = Running::start(self.command(args));
+        let (out, err) = (running.0.stdout.take().unwrap(), running.0.stderr.take().unwrap());
+        let (out, err) = (read_all(out), read_all(err));
+        let status = running.wait(&format!("{args:?}"));
+        Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
     }
 
     /// Runs it and expects success; returns stdout.
@@ -133,17 +139,23 @@ impl Running {
     fn interrupt(mut self) -> (Option<i32>, String) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-        let begun = Instant::now();
-        let status = loop {
-            match self.0.try_wait().unwrap() {
-                Some(status) => break status,
-                None if begun.elapsed() > PATIENCE => panic!("it does not end after Ctrl-C"),
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        };
+        let status = self.wait("after Ctrl-C");
         let mut err = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         (status.code(), err)
+    }
+}
+
+impl Running {
+    fn wait(&mut self, what: &str) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            match self.0.try_wait().unwrap() {
+                Some(status) => return status,
+                None if begun.elapsed() > PATIENCE => panic!("{what}: it does not end"),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
     }
 }
 
@@ -152,6 +164,14 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,5 +1,7 @@
 //! `[[risk.limit]]`: limits that are put into their topic when the pipeline starts for the first time.
 
+use std::collections::BTreeSet;
+
 use smol_str::SmolStr;
 use tidewire_schemas::{Amount, EventTime, Quantity, RiskLimits};
 
@@ -16,9 +18,10 @@ pub fn read(tables: &[Table], problems: &mut Problems) -> Vec<RiskLimits> {
         problems.add(&table.place, format!("more than {MAX_LIMITS} sections `[[risk.limit]]`"));
     }
     let mut limits: Vec<RiskLimits> = Vec::new();
+    let mut keys = BTreeSet::new();
     for table in tables.iter().take(MAX_LIMITS) {
         let Some(limit) = one(table, problems) else { continue };
-        if limits.iter().any(|other| key(other) == key(&limit)) {
+        if !keys.insert(key(&limit)) {
             problems.add(&table.place, format!("there are two limits for `{}`", key(&limit)));
         }
         limits.push(limit);

@@ -233,3 +233,11 @@ fn what_looks_odd_is_a_warning() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn the_example_of_the_documentation_is_taken() {
+    let docs = include_str!("../../../../docs/configuration.md");
+    let example = docs.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let pipeline = check(example).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(pipeline.warnings, Vec::<String>::new());
+}
