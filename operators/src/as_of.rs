@@ -329,8 +329,12 @@ mod tests {
     #[test]
     fn a_value_whose_boundary_has_passed_is_seen_by_the_next() {
         let mut join = Harness::new::<AsOf>(EVERY);
+        join.send("A.V", value("b", 800, 9.0));
         join.send("A.V", value("b", 1_200, 2.0));
-        assert!(join.send("A.V", value("a", 900, 1.0)).is_empty(), "1000 is over");
+        assert!(
+            join.send("A.V", value("a", 900, 1.0)).is_empty(),
+            "1000 is over: nothing is said of it any more"
+        );
         assert_eq!(rows(&join.advance_to(ms(2_000))), ["2000 a=1 b=2"]);
     }
 
