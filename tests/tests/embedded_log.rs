@@ -201,6 +201,8 @@ fn reads_are_right_while_blocks_are_rewritten() {
     let log = EmbeddedLog::open(dir.path(), EmbeddedOptions { cache_bytes: 40_000, ..options(0).1 }).unwrap();
     log.create_topic(&TopicSpec { retention_bytes: Some(30_000), ..TopicSpec::new("short", 1) }).unwrap();
     log.create_topic(&TopicSpec::new("table", 1).compacted(0)).unwrap();
+    const KEYS: u64 = 20;
+    let row = |n: u64| record(&format!("{}", n % KEYS), &format!("{n}"));
     let stop = AtomicBool::new(false);
     let seconds = std::env::var("TIDEWIRE_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     std::thread::scope(|scope| {
@@ -215,8 +217,7 @@ fn reads_are_right_while_blocks_are_rewritten() {
                     ..record("k", "")
                 };
                 log.append(&at("short", 0), (n..n + 5).map(value).collect()).unwrap();
-                let rows = (n..n + 5).map(|n| record(&format!("{}", n % 20), &format!("{n}")));
-                log.append(&at("table", 0), rows.collect()).unwrap();
+                log.append(&at("table", 0), (n..n + 5).map(row).collect()).unwrap();
                 n += 5;
             }
         });
@@ -257,22 +258,12 @@ fn reads_are_right_while_blocks_are_rewritten() {
             while going() {
                 let end = log.bounds(&at("table", 0)).unwrap().stable_end;
                 let stored = read_from(&**log, &at("table", 0), 0, 3000);
-                let mut last = std::collections::BTreeMap::new();
-                stored.iter().filter(|s| s.offset < end).for_each(|s| {
-                    last.insert(s.record.key.clone(), s.offset);
-                });
-                let newest = stored.last().map_or(0, |stored| stored.offset);
-                for key in 0..20.min(end) {
-                    // The last record of a key lies within the last 20; a compaction that ran may have put a newer one
-                    // in its place.
-                    let found = stored
-                        .iter()
-                        .rev()
-                        .find(|s| s.record == record(&format!("{key}"), &format!("{}", s.offset)));
-                    let offset = found.map(|s| s.offset);
+                stored.iter().for_each(|s| assert_eq!(s.record, row(s.offset)));
+                for key in 0..KEYS.min(end) {
+                    let last = stored.iter().rev().find(|s| s.offset % KEYS == key).map(|s| s.offset);
                     assert!(
-                        offset.is_some_and(|offset| offset + 20 >= end.min(newest)),
-                        "key {key}: {offset:?} of {end}"
+                        last.is_some_and(|last| last + KEYS >= end),
+                        "key {key} was last seen at {last:?} of {end}"
                     );
                 }
             }
@@ -283,6 +274,47 @@ fn reads_are_right_while_blocks_are_rewritten() {
         println!("{truncated} reads were overtaken by retention");
     });
     assert!(log.bounds(&at("short", 0)).unwrap().start > 100);
+}
+
+/// Retention takes the front away while it is read: a read has the record it asked for, or is told that it is gone.
+#[test]
+fn a_read_at_the_front_is_right_or_truncated() {
+    const BLOCKS: u64 = 6000;
+    let dir = tempfile::tempdir().unwrap();
+    let (now_ms, options) = options(0);
+    let log = EmbeddedLog::open(dir.path(), options).unwrap();
+    log.create_topic(&TopicSpec { retention_ms: Some(1), ..TopicSpec::new("t", 1) }).unwrap();
+    for n in 0..BLOCKS {
+        now_ms.store(n, Ordering::Relaxed);
+        log.append(&at("t", 0), numbered(n, 1)).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let reads: Vec<u64> = std::thread::scope(|scope| {
+        let reader = || {
+            let mut reads = 0;
+            while !done.load(Ordering::Relaxed) {
+                let start = log.bounds(&at("t", 0)).unwrap().start;
+                match log.fetch(&at("t", 0), start, 1) {
+                    Ok(fetched) if start < BLOCKS => {
+                        assert_eq!(fetched.records[0].offset, start);
+                        reads += 1;
+                    }
+                    Ok(fetched) => assert!(fetched.at_end),
+                    Err(LogError::Truncated { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            reads
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        for now_ms in 0..=BLOCKS {
+            log.apply_retention(now_ms).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.map(|reader| reader.join().unwrap()).into()
+    });
+    assert_eq!(log.bounds(&at("t", 0)).unwrap().start, BLOCKS);
+    assert!(reads.iter().sum::<u64>() > 10, "nobody read");
 }
 
 /// Every file of a log, with one byte changed at a time: what is read is right, or an error says what is wrong.

@@ -249,7 +249,7 @@ pub fn members_of_one_group_share_one_driving_topic(s: &mut dyn Subject) {
 }
 
 pub fn two_writers_of_one_partition_take_turns(s: &mut dyn Subject) {
-    const ROUNDS: u64 = 60;
+    const ROUNDS: u64 = 300;
     create(&*s.log(), "in", 2);
     create(&*s.log(), "out", 1);
     let log = s.groups();

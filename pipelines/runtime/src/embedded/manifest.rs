@@ -50,3 +50,47 @@ fn check_tree(tree: &Path) -> Result<(), String> {
         false => Err(format!("its file `{name}` is damaged: the checksum does not match")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use tidewire_engine::log::{Log, TopicSpec};
+
+    use super::super::{EmbeddedLog, EmbeddedOptions};
+    use super::*;
+
+    #[test]
+    fn every_damaged_byte_of_a_list_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path(), EmbeddedOptions::default()).unwrap();
+        log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+        drop(log);
+        let store = dir.path().join("store");
+        check(&store).unwrap();
+        let mut bytes = 0;
+        for tree in fs::read_dir(store.join("keyspaces")).unwrap() {
+            let tree = tree.unwrap().path();
+            let current = fs::read(tree.join("current")).unwrap();
+            let number = u64::from_le_bytes(*current.first_chunk().unwrap());
+            for file in [tree.join("current"), tree.join(format!("v{number}"))] {
+                let text = fs::read(&file).unwrap();
+                for place in 0..text.len() {
+                    let mut damaged = text.clone();
+                    damaged[place] ^= 0x10;
+                    fs::write(&file, damaged).unwrap();
+                    let error = check(&store).unwrap_err().to_string();
+                    assert!(error.contains("restore the log's folder"), "{error}");
+                    bytes += 1;
+                }
+                fs::write(&file, &text[..text.len() - 1]).unwrap();
+                check(&store).unwrap_err();
+                fs::write(&file, text).unwrap();
+            }
+        }
+        assert!(bytes > 100);
+        fs::write(store.join("keyspaces/0/current"), "").unwrap();
+        let error = EmbeddedLog::open(dir.path(), EmbeddedOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("`current` is damaged"), "{error}");
+    }
+}
