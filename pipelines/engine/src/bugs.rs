@@ -1,6 +1,6 @@
 //! Bugs put in on purpose: they prove that the simulation finds what it is there to find.
 //!
-//! The engine asks [`on`] at one place for each bug. Without the feature `sim` the answer is a constant false, so
+//! The engine asks `bugs::on` at one place for each bug. Without the feature `sim` the answer is a constant false, so
 //! nothing of it is in a build that runs.
 
 /// A bug that can be switched on for the current thread.

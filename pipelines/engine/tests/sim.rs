@@ -10,7 +10,7 @@ use tidewire_engine::bugs::{self, Bug};
 use tidewire_engine::sim::{self, Action, Failure, Report};
 
 /// Seeds of a run that nobody asked for more of: about a minute on two cores.
-const DEFAULT_SEEDS: u64 = 6_000;
+const DEFAULT_SEEDS: u64 = 5_000;
 /// Within so many seeds each bug that was put in must be found.
 const SEEDS_TO_FIND_A_BUG: u64 = 25;
 
