@@ -7,9 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{
-    check, dead_letters, demo, import, operators, run, status, tail, topics, verify,
-};
+use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
 use crate::open::Durability;
 use crate::pipeline::PipelineError;
 
@@ -143,7 +141,8 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 
 fn start_logging(level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let logging =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     logging.try_init().map_err(|error| error.to_string())
 }
 
@@ -162,7 +161,10 @@ mod tests {
         let docs = include_str!("../../../docs/cli.md");
         for command in Cli::command().get_subcommands() {
             let name = command.get_name();
-            assert!(docs.contains(&format!("`tidewire {name}")) || docs.contains(&format!("| `{name}` |")), "{name}");
+            assert!(
+                docs.contains(&format!("`tidewire {name}")) || docs.contains(&format!("| `{name}` |")),
+                "{name}"
+            );
         }
         for code in [OK, FAILED, USAGE, DIFFERS, BAD_PIPELINE, ABORTED] {
             assert!(docs.contains(&format!("| {code} |")), "{code}");
