@@ -152,7 +152,9 @@ fn limits_in_log(
     for partition in 0..partitions {
         let mut reader = Reader::from_start(log, TopicPartition::new(topics::RISK_LIMITS, partition))?;
         while let Some(stored) = reader.next(log)? {
-            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else { continue };
+            let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else {
+                continue;
+            };
             let Some(wanted) = wanted.get(&key) else { continue };
             let found = stored.record.value.as_deref().and_then(|value| book.decode(value).ok());
             if found.as_ref() == Some(wanted) {
