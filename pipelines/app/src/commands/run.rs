@@ -207,7 +207,8 @@ impl Screen {
             return;
         }
         let per_second = |count: u64| (count as f64 / elapsed.as_secs_f64()) as u64;
-        let latency = self.latencies_us.as_ref().map_or_else(String::new, |histogram| {
+        let measured = self.latencies_us.as_ref().filter(|histogram| !histogram.is_empty());
+        let latency = measured.map_or_else(String::new, |histogram| {
             let ms = |us: u64| us as f64 / 1_000.0;
             format!(
                 ", epoch p50 {:.1} ms, p99 {:.1} ms",
