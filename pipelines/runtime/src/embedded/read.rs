@@ -24,28 +24,35 @@ struct Gathering {
 impl EmbeddedLog {
     pub(super) fn read(&self, at: &TopicPartition, from: u64, max_bytes: usize) -> Result<Fetched, LogError> {
         let found = self.readable(at, from)?;
-        let bounds = found.entry.bounds();
         let mut gathering = Gathering {
             records: Vec::new(),
             bytes: 0,
             max_bytes: max_bytes.min(MAX_FETCH_BYTES),
             next_offset: from,
-            end: bounds.stable_end,
+            end: found.entry.next,
             full: false,
         };
-        while gathering.wants_more() {
-            match self.cache.find(found.id, gathering.next_offset) {
-                Some(block) => gathering.take(&block),
-                None => {
-                    let read = self.read_store(at, &found, &mut gathering);
-                    // What retention deleted while we read must not look like a gap, nor like a loss.
-                    self.readable(at, from)?;
-                    read?;
-                    break;
+        loop {
+            while gathering.wants_more() {
+                match self.cache.find(found.id, gathering.next_offset) {
+                    Some(block) => gathering.take(&block),
+                    None => {
+                        let read = self.read_store(at, &found, &mut gathering);
+                        // What retention deleted while we read must not look like a gap, nor like a loss.
+                        self.readable(at, from)?;
+                        read?;
+                    }
                 }
             }
+            // The end is the end only if it still is: a compaction meanwhile may have removed a record that we did not
+            // see, for the sake of one that was appended since.
+            let end = self.readable(at, from)?.entry.next;
+            if gathering.full || end == gathering.end {
+                break;
+            }
+            gathering.end = end;
         }
-        let at_end = gathering.next_offset == bounds.stable_end;
+        let at_end = gathering.next_offset == gathering.end;
         Ok(Fetched { records: gathering.records, next_offset: gathering.next_offset, at_end })
     }
 
@@ -140,7 +147,10 @@ impl Gathering {
         for logged in block.records_from(self.next_offset) {
             let offset = logged.stored.offset;
             self.bytes += logged.stored.record.size();
-            if offset >= self.end || (self.bytes > self.max_bytes && !self.records.is_empty()) {
+            if offset >= self.end {
+                break;
+            }
+            if self.bytes > self.max_bytes && !self.records.is_empty() {
                 self.full = true;
                 return;
             }
