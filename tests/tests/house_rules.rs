@@ -179,7 +179,7 @@ fn no_text_names_a_path_of_one_machine() {
         let text = format!("see:\n`/{folder}/me/x`");
         assert_eq!(checks::machine_paths(&[file("a.md", &text)]).len(), 1, "{text}");
     }
-    none(checks::machine_paths(&[file("a.md", "https://host/home/x, ./root/x, $DIR/work/x")]));
+    none(checks::machine_paths(&[file("a.md", "https://host/home/x, ./root/x, $DIR/home/x")]));
 }
 
 #[test]
