@@ -111,7 +111,7 @@ impl<'a> Rewrite<'a> {
             &keys::state(self.id),
             keys::encode(&row).map_err(|error| LogError::Store { at: doing(), error })?,
         );
-        batch.commit(doing)?;
+        batch.replace(doing)?;
         self.log.cache.rewritten(self.id, self.end);
         self.all_removed_bytes += self.removed_bytes;
         (self.batch_bytes, self.removed_bytes, self.added_bytes) = (0, 0, 0);

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use fjall::{
@@ -34,6 +34,8 @@ const VALUE_FILE_BYTES: u64 = 32 * 1024 * 1024;
 pub(super) struct Store {
     database: Database,
     keyspace: Keyspace,
+    /// Written while blocks are replaced, read while a view is opened. See [`Batch::replace`].
+    replacing: RwLock<()>,
 }
 
 /// A block's key and size, without the block.
@@ -78,11 +80,12 @@ impl Store {
                 .max_memtable_size(write_buffer_bytes.max(MIN_WRITE_BUFFER_BYTES))
                 .with_kv_separation(Some(values))
         })?;
-        Ok(Self { database, keyspace })
+        Ok(Self { database, keyspace, replacing: RwLock::default() })
     }
 
     /// A view that no later write changes.
     pub(super) fn snapshot(&self) -> View<'_> {
+        let _whole = self.replacing.read().unwrap_or_else(PoisonError::into_inner);
         View { store: self, snapshot: self.database.snapshot() }
     }
 
@@ -147,6 +150,16 @@ impl Batch<'_> {
 
     pub(super) fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    /// Writes it, when it replaces or deletes what readers may be at.
+    ///
+    /// The store's background work moves on what new snapshots see, also while a batch is only half in memory: such a
+    /// snapshot has half of the batch for good. New records do not mind, since nobody reads beyond what is published.
+    /// But a block must never be seen gone before the one in its place is there, so no view is opened meanwhile.
+    pub(super) fn replace(self, doing: impl FnOnce() -> String) -> Result<(), LogError> {
+        let _whole = self.store.replacing.write().unwrap_or_else(PoisonError::into_inner);
+        self.commit(doing)
     }
 
     /// Writes it; `doing` names what for.
