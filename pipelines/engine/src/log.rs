@@ -250,6 +250,14 @@ pub enum LogError {
         /// The store's own words.
         error: String,
     },
+    /// The log does not answer. It may again: try later, and take this for no end of anything.
+    #[error("{at}: the log does not answer: {error}")]
+    Unavailable {
+        /// What was being done, with the topic and partition where they are known.
+        at: String,
+        /// The log's own words.
+        error: String,
+    },
     /// Too much at once.
     #[error("{what} is {size} bytes, more than the {limit} allowed")]
     TooLarge {
@@ -273,9 +281,18 @@ pub trait Log: Send + Sync {
     /// One topic's layout.
     fn topic(&self, name: &str) -> Result<Option<TopicSpec>, LogError>;
 
-    /// Committed records of a partition from `from` on: what is at hand, at least one record if there is one,
-    /// at most about `max_bytes`. Does not wait. Nothing at or past the last stable offset is returned.
+    /// Committed records of a partition from `from` on: what is at hand, at most about `max_bytes`. Does not wait, so
+    /// on a log that reads ahead from afar it may return nothing before the end: then ask again, and [`Log::wait`]
+    /// between. Nothing at or past the last stable offset is returned.
     fn fetch(&self, at: &TopicPartition, from: u64, max_bytes: usize) -> Result<Fetched, LogError>;
+
+    /// As [`Log::fetch`], but waits until there is progress: returns records, a later `next_offset`, or `at_end`.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] when the log does not answer for long.
+    fn read(&self, at: &TopicPartition, from: u64, max_bytes: usize) -> Result<Fetched, LogError> {
+        self.fetch(at, from, max_bytes)
+    }
 
     /// First and last offsets of a partition.
     fn bounds(&self, at: &TopicPartition) -> Result<Bounds, LogError>;
@@ -289,6 +306,29 @@ pub trait Log: Send + Sync {
     /// Joins the group that spreads the partitions of `driving` over its members.
     /// `member` names the writer (its transactional.id): a second member of that name fences the first.
     fn join(&self, group: &str, member: &str, driving: &str) -> Result<Box<dyn Member>, LogError>;
+
+    /// Makes sure that nothing more comes of a writer that is gone, and settles what it left open. On logs whose
+    /// commits are one step there is nothing to do.
+    fn fence(&self, writer: &str) -> Result<(), LogError> {
+        let _ = writer;
+        Ok(())
+    }
+
+    /// Where a group stands, transactions still open left out of account: never [`LogError::Unstable`]. For those who
+    /// look for the writer of an open transaction, or show a position.
+    fn committed_unstable(
+        &self,
+        group: &str,
+        at: &TopicPartition,
+    ) -> Result<Option<CommittedOffset>, LogError> {
+        self.committed(group, at)
+    }
+
+    /// Offsets that a commit takes in each partition it wrote to, besides its records: 1 where a transaction ends with
+    /// a control record.
+    fn offsets_of_commit(&self) -> u64 {
+        0
+    }
 
     /// Waits until something was appended or a group changed since this thread's last call returned,
     /// or `timeout` has passed. May return early.

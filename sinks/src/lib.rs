@@ -1,0 +1,1 @@
+//! Stores that take what the topics hold.
