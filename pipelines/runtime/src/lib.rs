@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod embedded;
+pub mod kafka;
 pub mod live;
 pub mod registry;
 pub mod synchronised;

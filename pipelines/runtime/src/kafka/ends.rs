@@ -1,0 +1,168 @@
+//! Where partitions end, as the brokers just said.
+//!
+//! That a partition gave nothing for a while does not mean that it is at its end: its broker may be away. So the ends of
+//! partitions that were read out are asked for, all in one request, by a thread of its own, and an answer holds for a
+//! moment only.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tidewire_engine::log::TopicPartition;
+use tidewire_engine::memory::Signal;
+
+use super::context::Quiet;
+use super::convert::{number, place};
+
+/// How long an answer holds, counted from when it was asked for.
+const FRESH: Duration = Duration::from_millis(400);
+/// An answer this old is asked for again, if somebody still wants it.
+const AGES: Duration = Duration::from_millis(100);
+/// Least time between two questions.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Who did not ask for so long no longer wants to know.
+const WANTED: Duration = Duration::from_millis(500);
+/// Most partitions asked for at once.
+const MAX_ASKED: usize = 4096;
+
+/// What is known of ends.
+pub struct Ends {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    asked: Condvar,
+    signal: Arc<Signal>,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: BTreeMap<TopicPartition, Known>,
+    stops: bool,
+}
+
+struct Known {
+    wanted_at: Instant,
+    /// The end, and when it was asked for.
+    end: Option<(u64, Instant)>,
+}
+
+impl Ends {
+    /// Starts the thread that asks by `consumer`.
+    pub fn start(consumer: Arc<BaseConsumer<Quiet>>, signal: Arc<Signal>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), asked: Condvar::new(), signal });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("kafka-ends".to_owned())
+            .spawn(move || theirs.run(&consumer))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Whether `next` was the end of `at` a moment ago. If that is not known it will be soon: the signal tells.
+    pub fn is_end(&self, at: &TopicPartition, next: u64) -> bool {
+        let now = Instant::now();
+        let mut state = lock(&self.shared.state);
+        if let Some(known) = state.partitions.get_mut(at) {
+            known.wanted_at = now;
+            // Only the very place that was the end will do: a reader further on has seen more than the answer has.
+            let is_end = known.end.is_some_and(|(end, asked)| end == next && asked.elapsed() < FRESH);
+            if known.end.is_none_or(|(end, _)| end < next) {
+                known.end = None;
+                self.shared.asked.notify_one();
+            }
+            return is_end;
+        }
+        if state.partitions.len() < MAX_ASKED {
+            state.partitions.insert(at.clone(), Known { wanted_at: now, end: None });
+            self.shared.asked.notify_one();
+        }
+        false
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        lock(&self.shared.state).stops = true;
+        self.shared.asked.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, consumer: &BaseConsumer<Quiet>) {
+        while let Some(due) = self.next_due() {
+            while consumer.poll(Duration::ZERO).is_some() {}
+            if !due.is_empty() {
+                self.ask(consumer, &due);
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Waits until something is to be asked, or a moment has passed. `None` when it is over.
+    fn next_due(&self) -> Option<Vec<TopicPartition>> {
+        let mut state = lock(&self.state);
+        if !state.stops && state.due().is_empty() {
+            let waited = self.asked.wait_timeout(state, AGES);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.stops {
+            return None;
+        }
+        state.partitions.retain(|_, known| known.wanted_at.elapsed() < WANTED);
+        Some(state.due())
+    }
+
+    fn ask(&self, consumer: &BaseConsumer<Quiet>, due: &[TopicPartition]) {
+        let mut list = TopicPartitionList::with_capacity(due.len());
+        for at in due {
+            if let Err(error) = list.add_partition_offset(&at.topic, number(at), Offset::End) {
+                tracing::debug!(%at, %error, "a partition can not be asked for");
+            }
+        }
+        let asked = Instant::now();
+        let answer = match consumer.offsets_for_times(list, PATIENCE) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, "the ends of partitions are not known");
+                return;
+            }
+        };
+        let mut state = lock(&self.state);
+        for element in answer.elements() {
+            let at = place(element.topic(), element.partition());
+            let end = match (element.error(), element.offset()) {
+                (Ok(()), Offset::Offset(end)) => u64::try_from(end).ok(),
+                _ => None,
+            };
+            if let (Some(known), Some(end)) = (state.partitions.get_mut(&at), end) {
+                known.end = Some((end, asked));
+            }
+        }
+        drop(state);
+        self.signal.notify();
+    }
+}
+
+impl State {
+    fn due(&self) -> Vec<TopicPartition> {
+        let due = self.partitions.iter().filter(|(_, known)| {
+            let old = known.end.is_none_or(|(_, asked)| asked.elapsed() >= AGES);
+            old && known.wanted_at.elapsed() < WANTED
+        });
+        due.map(|(at, _)| at.clone()).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

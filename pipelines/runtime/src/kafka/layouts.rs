@@ -1,0 +1,65 @@
+//! What is known of topics, so that it is not asked for again with every record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::consumer::BaseConsumer;
+use smol_str::SmolStr;
+use tidewire_engine::log::{LogError, TopicSpec};
+
+use super::admin::{Admin, FoundTopic};
+use super::context::Quiet;
+
+/// Topics that were looked up. Their number is bounded by what a pipeline names.
+pub struct Layouts {
+    admin: Admin,
+    metadata: Arc<BaseConsumer<Quiet>>,
+    known: Mutex<BTreeMap<SmolStr, FoundTopic>>,
+}
+
+impl Layouts {
+    /// Nothing is known yet.
+    pub fn new(admin: Admin, metadata: Arc<BaseConsumer<Quiet>>) -> Self {
+        Self { admin, metadata, known: Mutex::default() }
+    }
+
+    /// The topic as it was when it was first looked up; an error if it is not there.
+    pub fn get(&self, topic: &SmolStr) -> Result<FoundTopic, LogError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
+        match known {
+            Some(known) => Ok(known),
+            None => self.look_up(topic)?.ok_or_else(|| LogError::UnknownTopic(topic.clone())),
+        }
+    }
+
+    /// The topic as it is now.
+    pub fn look_up(&self, topic: &SmolStr) -> Result<Option<FoundTopic>, LogError> {
+        let found = self.admin.topic(topic, &self.metadata)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match &found {
+            Some(found) => known.insert(topic.clone(), found.clone()),
+            None => known.remove(topic),
+        };
+        Ok(found)
+    }
+
+    /// Makes a topic; false if it was there already.
+    pub fn create(&self, spec: &TopicSpec) -> Result<bool, LogError> {
+        self.admin.create(spec, &self.metadata)
+    }
+
+    /// All topics as they are now.
+    pub fn all(&self) -> Result<Vec<FoundTopic>, LogError> {
+        self.admin.topics(&self.metadata)
+    }
+
+    /// Whether the broker sets the timestamps of its records.
+    pub fn append_time(&self, topic: &SmolStr) -> Result<bool, LogError> {
+        Ok(self.get(topic)?.append_time)
+    }
+
+    /// Whether it is compacted.
+    pub fn is_compacted(&self, topic: &SmolStr) -> Result<bool, LogError> {
+        Ok(self.get(topic)?.spec.compacted)
+    }
+}
