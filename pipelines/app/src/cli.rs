@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
 use crate::open::Durability;
-use crate::pipeline::PipelineError;
+use crate::files::load_config;
+use crate::pipeline::{Deployment, PipelineError};
 
 /// Everything went well.
 pub const OK: u8 = 0;
@@ -48,6 +49,12 @@ pub struct Cli {
     /// Folder of the embedded log [default: ./data; for `demo` a new folder in the system's temporary one].
     #[arg(long, global = true, env = "TIDEWIRE_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Brokers of a Kafka cluster, host:port parted by commas: the log is there instead of in a folder.
+    #[arg(long, global = true, env = "TIDEWIRE_BOOTSTRAP", value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
+    /// TOML file with [kafka] and other tables of docs/configuration.md; for `run` the pipeline file's own come first.
+    #[arg(long, global = true, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
     #[arg(long, global = true, value_name = "WHEN")]
     durability: Option<Durability>,
@@ -89,6 +96,10 @@ pub struct Context {
     pub data: Option<PathBuf>,
     /// When a commit counts as done, if that was said.
     pub durability: Option<Durability>,
+    /// Brokers that were named on the command line.
+    pub bootstrap: Option<String>,
+    /// What the file of `--config` says.
+    pub deployment: Deployment,
 }
 
 impl Context {
@@ -105,7 +116,12 @@ pub fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "error: --log-level {}: {error}", cli.log_level);
         return ExitCode::from(USAGE);
     }
-    let context = Context { data: cli.data, durability: cli.durability };
+    let deployment = match cli.config.as_deref().map(load_config).transpose() {
+        Ok(deployment) => deployment.unwrap_or_default(),
+        Err(error) => return ExitCode::from(report(&error)),
+    };
+    let context =
+        Context { data: cli.data, durability: cli.durability, bootstrap: cli.bootstrap, deployment };
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args, &context),
         Command::Run(args) => run::run(args, &context),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tidewire_operators::OPERATORS;
 
 use crate::build;
-use crate::pipeline::{MAX_FILE_BYTES, Pipeline, Setting, load};
+use crate::pipeline::{Deployment, MAX_FILE_BYTES, Pipeline, Setting, load, load_deployment};
 
 /// Pipelines that ship: by name, with their text.
 pub const SHIPPED: [(&str, &str); 1] = [("market-intel", include_str!("../../market-intel.toml"))];
@@ -44,6 +44,13 @@ pub fn load_pipeline(path: &Path) -> anyhow::Result<Loaded> {
         },
     };
     load_text(file, text, overrides())
+}
+
+/// Loads the tables of `--config`, with the overrides of this process's environment.
+pub fn load_config(path: &Path) -> anyhow::Result<Deployment> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("{file} can not be read"))?;
+    Ok(load_deployment(&file, &text, overrides())?)
 }
 
 /// Loads a pipeline from its text.

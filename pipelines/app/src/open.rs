@@ -1,5 +1,6 @@
-//! Opens the embedded log, or reaches it through the process that has it open.
+//! Opens the log that was named: a Kafka cluster, or the embedded one, here or through the process that has it open.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use tidewire_engine::log::Log;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, open_any};
+use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::{open_book, read_book};
 use tidewire_schemas::SchemaBook;
 
 use crate::cli::Context;
+use crate::pipeline::Deployment;
 
 /// What a successful commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,12 +33,30 @@ impl From<Durability> for embedded::Durability {
     }
 }
 
+/// Where a log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// On a cluster with these brokers.
+    Kafka(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(dir) => write!(f, "{}", dir.display()),
+            Self::Kafka(bootstrap) => write!(f, "kafka {bootstrap}"),
+        }
+    }
+}
+
 /// An open log with its schemas.
 pub struct OpenLog {
-    /// The folder.
-    pub dir: PathBuf,
-    /// How it was reached; keeps it open.
-    pub opened: Opened,
+    /// Where it is.
+    pub place: Place,
+    /// How an embedded one was reached; keeps it open.
+    opened: Option<Opened>,
     /// The log.
     pub log: Arc<dyn Log>,
     /// Its schemas.
@@ -43,41 +64,89 @@ pub struct OpenLog {
 }
 
 impl OpenLog {
-    /// Whether another process has it open.
+    /// Whether another process has it open. Nobody has a cluster for itself.
     pub fn is_elsewhere(&self) -> bool {
-        self.opened.embedded().is_none()
+        self.opened.as_ref().is_some_and(|opened| opened.embedded().is_none())
+    }
+
+    /// The embedded log, if it is one that this process has open.
+    pub fn embedded(&self) -> Option<&Arc<EmbeddedLog>> {
+        self.opened.as_ref().and_then(Opened::embedded)
     }
 }
 
-/// Opens the log in `dir`, made if it is not there, to be written to.
-pub fn to_write(context: &Context, dir: &Path) -> anyhow::Result<OpenLog> {
-    let opened = open_any(dir, options(context)).with_context(|| failed(dir))?;
-    let log = opened.log();
-    let book = Arc::new(open_book(&*log).with_context(|| failed(dir))?);
-    Ok(OpenLog { dir: dir.to_owned(), opened, log, book })
+/// Opens the log, made if it is a folder that is not there, to be written to.
+pub fn to_write(context: &Context) -> anyhow::Result<OpenLog> {
+    to_write_for(context, &Deployment::default())
+}
+
+/// Opens the log that `deployment`, of a pipeline file, or the command line names.
+pub fn to_write_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
+    match kafka_options(context, deployment)? {
+        Some(options) => on_kafka(options, true),
+        None => folder_to_write(context, &context.data()),
+    }
 }
 
 /// Opens a log that must be there, to be read.
 pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
+    if let Some(options) = kafka_options(context, &Deployment::default())? {
+        return on_kafka(options, false);
+    }
     let dir = context.data();
     check_there(&dir)?;
     let opened = open_any(&dir, options(context)).with_context(|| failed(&dir))?;
     let log = opened.log();
     let book = Arc::new(read_book(&*log).with_context(|| failed(&dir))?);
-    Ok(OpenLog { dir, opened, log, book })
+    Ok(OpenLog { place: Place::Folder(dir), opened: Some(opened), log, book })
 }
 
-/// Opens the log in `dir` in this process, as stages need it: groups live in one process.
-pub fn here(context: &Context, dir: &Path) -> anyhow::Result<(OpenLog, Arc<EmbeddedLog>)> {
-    let open = to_write(context, dir)?;
-    match open.opened.embedded().cloned() {
-        Some(log) => Ok((open, log)),
-        None => bail!(
+/// Opens the log as stages need it: on a folder, groups live in one process.
+pub fn to_run(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
+    let open = to_write_for(context, deployment)?;
+    check_here(open)
+}
+
+/// Opens the embedded log in `dir` in this process.
+pub fn here(context: &Context, dir: &Path) -> anyhow::Result<OpenLog> {
+    check_here(folder_to_write(context, dir)?)
+}
+
+fn check_here(open: OpenLog) -> anyhow::Result<OpenLog> {
+    if open.is_elsewhere() {
+        bail!(
             "another process has the log in {} open; on the embedded log all stages run in one process. \
              Stop that process, or run it with more `--workers`",
-            dir.display()
-        ),
+            open.place
+        );
     }
+    Ok(open)
+}
+
+/// The cluster that was named: on the command line first, then in the pipeline file, then in the file of `--config`.
+/// Its security is that of the first of these files that has a table.
+fn kafka_options(context: &Context, deployment: &Deployment) -> anyhow::Result<Option<KafkaOptions>> {
+    let bootstrap = context.bootstrap.as_deref();
+    match deployment.kafka.as_ref().or(context.deployment.kafka.as_ref()) {
+        Some(table) => table.options(bootstrap),
+        None => Ok(bootstrap.map(KafkaOptions::new)),
+    }
+}
+
+fn on_kafka(options: KafkaOptions, writes: bool) -> anyhow::Result<OpenLog> {
+    let place = Place::Kafka(options.bootstrap.clone());
+    let failed = || format!("the log on {place} can not be opened");
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(options).with_context(failed)?);
+    let book = if writes { open_book(&*log) } else { read_book(&*log) };
+    let book = Arc::new(book.with_context(failed)?);
+    Ok(OpenLog { place, opened: None, log, book })
+}
+
+fn folder_to_write(context: &Context, dir: &Path) -> anyhow::Result<OpenLog> {
+    let opened = open_any(dir, options(context)).with_context(|| failed(dir))?;
+    let log = opened.log();
+    let book = Arc::new(open_book(&*log).with_context(|| failed(dir))?);
+    Ok(OpenLog { place: Place::Folder(dir.to_owned()), opened: Some(opened), log, book })
 }
 
 /// Refuses a folder without a log, so that a misspelt name does not make an empty one.
@@ -86,7 +155,8 @@ fn check_there(dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "there is no log in {}: name its folder with `--data DIR`, or make one with `tidewire import` or `tidewire run`",
+        "there is no log in {}: name its folder with `--data DIR`, or make one with `tidewire import` or `tidewire run`; \
+         a cluster is named with `--bootstrap HOST:PORT`",
         dir.display()
     )
 }

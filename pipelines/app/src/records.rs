@@ -44,7 +44,7 @@ impl Reader {
     /// The next record, which stays the next.
     pub fn peek(&mut self, log: &dyn Log) -> Result<Option<&StoredRecord>, LogError> {
         while self.ready.is_empty() && self.next < self.until {
-            let fetched = log.fetch(&self.at, self.next, FETCH_BYTES)?;
+            let fetched = log.read(&self.at, self.next, FETCH_BYTES)?;
             let until = self.until;
             self.ready.extend(fetched.records.into_iter().filter(|stored| stored.offset < until));
             let stuck = fetched.next_offset <= self.next;

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod intake;
 pub mod log;
 pub mod log_limits;
+pub mod mark;
 pub mod memory;
 pub mod node;
 pub mod outputs;

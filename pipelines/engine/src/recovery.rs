@@ -5,12 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
 use tidewire_schemas::{EpochRecord, Record, SchemaBook};
 
 use crate::cut::{Changelog, CutError};
-use crate::log::{Log, LogError, StoredRecord, TopicPartition};
+use crate::log::{CommittedOffset, Log, LogError, StoredRecord, TopicPartition};
 use crate::plan::StageSpec;
-use crate::rerun::{RerunError, difference, inputs_of, unsigned};
+use crate::mark::Mark;
+use crate::rerun::{Inputs, RerunError, difference, unsigned};
 use crate::task::{RestoreError, Task};
 
 /// Bytes read from the changelog or the epoch records in one piece.
@@ -127,7 +129,7 @@ pub struct RecoveryReport {
 
 enum Phase {
     Changelog { changelog: Box<Changelog>, from: u64, until: u64 },
-    Rerun { task: Box<Task>, from: u64, until: u64, records: VecDeque<EpochRecord> },
+    Rerun { task: Box<Task>, from: u64, until: u64, records: VecDeque<EpochRecord>, inputs: Inputs },
 }
 
 /// A task on its way back.
@@ -137,9 +139,12 @@ pub struct Recovery {
     number: u32,
     book: Arc<SchemaBook>,
     options: RecoveryOptions,
+    /// The name that the recovered task will write under.
+    writer: SmolStr,
     committed: u64,
     phase: Option<Phase>,
     report: RecoveryReport,
+    went_on: bool,
 }
 
 impl Recovery {
@@ -152,10 +157,28 @@ impl Recovery {
             number,
             book,
             options,
+            writer: SmolStr::default(),
             committed: 0,
             phase: None,
             report: RecoveryReport::default(),
+            went_on: false,
         }
+    }
+
+    /// Goes on as that writer: whoever else wrote last and did not let go is fenced.
+    pub fn as_writer(mut self, writer: &str) -> Self {
+        self.writer = writer.into();
+        self
+    }
+
+    /// Begins anew, after the log was out of reach.
+    pub fn restart(&mut self) {
+        (self.phase, self.report) = (None, RecoveryReport::default());
+    }
+
+    /// Whether the last piece came further; if not, wait for the log before the next.
+    pub fn went_on(&self) -> bool {
+        self.went_on
     }
 
     /// Goes by what another group than the stage's own has committed.
@@ -179,6 +202,7 @@ impl Recovery {
     /// # Errors
     /// Once it failed, recovery is over.
     pub fn advance(&mut self, log: &dyn Log) -> Result<Option<Task>, RecoveryError> {
+        self.went_on = true;
         match self.phase.take() {
             None => {
                 self.phase = self.begin(log)?;
@@ -188,7 +212,9 @@ impl Recovery {
                 self.phase = Some(self.read_changelog(log, changelog, from, until)?);
                 Ok(None)
             }
-            Some(Phase::Rerun { task, from, until, records }) => self.rerun(log, task, from, until, records),
+            Some(Phase::Rerun { task, from, until, records, inputs }) => {
+                self.rerun(log, task, from, until, records, inputs)
+            }
         }
     }
 
@@ -199,25 +225,47 @@ impl Recovery {
             );
         };
         let at = TopicPartition::new(driving.topic.clone(), self.number);
-        self.committed = match log.committed(&self.group, &at) {
-            Ok(None) => 0,
-            // A zombie's transaction is still open: wait until it is settled.
-            Err(LogError::Unstable { .. }) => return Ok(None),
+        let committed = match log.committed(&self.group, &at) {
+            Ok(committed) => committed,
+            // A zombie's transaction is still open. It is settled once the zombie is fenced, or by its time-out.
+            Err(LogError::Unstable { .. }) => {
+                let open = log.committed_unstable(&self.group, &at)?;
+                self.fence(log, self.mark(open)?.as_ref())?;
+                self.went_on = false;
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
-            Ok(Some(committed)) => committed.metadata.parse().map_err(|_| RecoveryError::ForeignCommit {
-                stage: self.spec.name.to_string(),
-                task: self.number,
-                group: self.group.clone(),
-                metadata: committed.metadata.clone(),
-            })?,
         };
+        let mark = self.mark(committed)?;
+        self.fence(log, mark.as_ref())?;
+        self.committed = mark.map_or(0, |mark| mark.epoch);
         let bounds = log.bounds(&self.changelog_at())?;
         // A transaction still open there may be a zombie's: what it wrote must be settled first.
         if bounds.stable_end < bounds.high_watermark {
+            self.went_on = false;
             return Ok(None);
         }
         let changelog = Box::new(Changelog::default());
         Ok(Some(Phase::Changelog { changelog, from: bounds.start, until: bounds.high_watermark }))
+    }
+
+    fn mark(&self, committed: Option<CommittedOffset>) -> Result<Option<Mark>, RecoveryError> {
+        let Some(committed) = committed else { return Ok(None) };
+        let mark = committed.metadata.parse().map_err(|()| RecoveryError::ForeignCommit {
+            stage: self.spec.name.to_string(),
+            task: self.number,
+            group: self.group.clone(),
+            metadata: committed.metadata.clone(),
+        })?;
+        Ok(Some(mark))
+    }
+
+    /// Fences the last writer, unless it let go of the task: it may have a transaction open that holds up all readers.
+    fn fence(&self, log: &dyn Log, mark: Option<&Mark>) -> Result<(), LogError> {
+        match mark.and_then(|mark| mark.writer_to_fence(&self.writer)) {
+            Some(writer) if !self.writer.is_empty() => log.fence(writer),
+            _ => Ok(()),
+        }
     }
 
     fn read_changelog(
@@ -233,8 +281,9 @@ impl Recovery {
                 changelog.take(stored, &self.book).map_err(|error| self.cut_error(error))?;
             }
             self.report.changelog_records = changelog.records();
-            let from = read_on(log, &self.changelog_at(), fetched.at_end, fetched.next_offset, until)?;
-            return Ok(Phase::Changelog { changelog, from, until });
+            let on = read_on(log, &self.changelog_at(), fetched.at_end, fetched.next_offset, until)?;
+            self.went_on = on > from;
+            return Ok(Phase::Changelog { changelog, from: on, until });
         }
         let task = Task::restored(Arc::clone(&self.spec), self.number, Arc::clone(&self.book), &changelog);
         let task = Box::new(task.map_err(|error| self.restore_error(error))?);
@@ -244,7 +293,9 @@ impl Recovery {
         let bounds = log.bounds(&self.epochs_at())?;
         let from =
             changelog.marker().map_or(bounds.start, |marker| unsigned(marker.epochs_from).max(bounds.start));
-        Ok(Phase::Rerun { task, from, until: bounds.high_watermark, records: VecDeque::new() })
+        let inputs = Inputs::of(&task);
+        let records = VecDeque::new();
+        Ok(Phase::Rerun { task, from, until: bounds.high_watermark, records, inputs })
     }
 
     fn rerun(
@@ -254,13 +305,17 @@ impl Recovery {
         from: u64,
         until: u64,
         mut records: VecDeque<EpochRecord>,
+        mut inputs: Inputs,
     ) -> Result<Option<Task>, RecoveryError> {
         if task.epoch() >= self.committed {
             return Ok(Some(*task));
         }
-        if let Some(record) = records.pop_front() {
-            self.rerun_one(log, &mut task, &record)?;
-            self.phase = Some(Phase::Rerun { task, from, until, records });
+        if let Some(record) = records.front() {
+            self.went_on = self.rerun_one(log, &mut task, record, &mut inputs)?;
+            if self.went_on {
+                records.pop_front();
+            }
+            self.phase = Some(Phase::Rerun { task, from, until, records, inputs });
             return Ok(None);
         }
         if from >= until {
@@ -281,27 +336,37 @@ impl Recovery {
                 records.push_back(record);
             }
         }
-        let from = read_on(log, &self.epochs_at(), fetched.at_end, fetched.next_offset, until)?;
-        self.phase = Some(Phase::Rerun { task, from, until, records });
+        let on = read_on(log, &self.epochs_at(), fetched.at_end, fetched.next_offset, until)?;
+        self.went_on = on > from;
+        self.phase = Some(Phase::Rerun { task, from: on, until, records, inputs });
         Ok(None)
     }
 
+    /// Runs one epoch again; false while its inputs are not at hand yet.
     fn rerun_one(
         &mut self,
         log: &dyn Log,
         task: &mut Task,
         record: &EpochRecord,
-    ) -> Result<(), RecoveryError> {
+        inputs: &mut Inputs,
+    ) -> Result<bool, RecoveryError> {
+        let gathered = match inputs.gather(log, task, record) {
+            Ok(None) => return Ok(false),
+            Ok(Some(gathered)) => Ok(gathered),
+            Err(error) => Err(error),
+        };
         let changed = self.is_changed(&record.build_digest, &record.pipeline_digest);
         self.report.changed |= changed;
         self.report.epochs += 1;
         let accept = self.options.accept_change && changed && !self.spec.makes_orders;
-        let rerun = inputs_of(log, task, record).and_then(|inputs| task.rerun(record, inputs));
+        let rerun = gathered.and_then(|inputs| task.rerun(record, inputs));
         let what = match rerun {
             Ok(closed) => difference(record, &closed, !self.report.changed),
             Err(RerunError::Failed { error, .. }) if changed && !accept => Some(error.to_string()),
             // An outage says nothing of the epoch: it passes.
-            Err(RerunError::Log(error @ LogError::Store { .. })) => return Err(error.into()),
+            Err(RerunError::Log(error @ (LogError::Store { .. } | LogError::Unavailable { .. }))) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 return Err(RecoveryError::Rerun {
                     stage: self.spec.name.to_string(),
@@ -310,10 +375,10 @@ impl Recovery {
                 });
             }
         };
-        let Some(what) = what else { return Ok(()) };
+        let Some(what) = what else { return Ok(true) };
         if accept {
             task.continue_after(unsigned(record.closing_sequence));
-            return Ok(());
+            return Ok(true);
         }
         let (stage, epoch) = (self.spec.name.to_string(), record.epoch);
         Err(if self.report.changed {

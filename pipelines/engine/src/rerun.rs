@@ -16,6 +16,8 @@ use crate::task::{Closed, Closing, Stamp, Task, signed};
 
 /// Bytes asked of the log at once when the inputs of an epoch are read again.
 const FETCH_BYTES: usize = 4 << 20;
+/// How long to wait for a log that has not given everything yet, before it is asked again.
+const WAIT: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why an epoch could not be run again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,36 +75,104 @@ pub enum RerunError {
     NotRegistered(#[from] NotRegistered),
 }
 
-/// Reads the inputs of a recorded epoch, one list for each of the task's sources.
-pub fn inputs_of(
-    log: &dyn Log,
-    task: &Task,
-    record: &EpochRecord,
-) -> Result<Vec<VecDeque<StoredRecord>>, RerunError> {
-    let sources = task.intake().sources();
-    let mut inputs = vec![VecDeque::new(); sources.len()];
-    for progress in &record.inputs {
-        let at = TopicPartition::new(
-            progress.topic.clone(),
-            u32::try_from(progress.partition).unwrap_or(u32::MAX),
-        );
-        let Some(source) = sources.iter().position(|source| source.at == at) else {
-            return Err(RerunError::ForeignInput { epoch: record.epoch, at });
-        };
-        if progress.records == 0 {
-            continue;
-        }
-        let (mut from, next) = (unsigned(progress.first_offset), unsigned(progress.next_offset));
-        while from < next {
-            let fetched = log.fetch(&at, from, FETCH_BYTES)?;
-            if fetched.next_offset <= from {
-                break;
+/// The inputs of recorded epochs, read ahead from each of the task's sources.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    ahead: Vec<Ahead>,
+}
+
+/// What is at hand of one source.
+#[derive(Clone, Debug, Default)]
+struct Ahead {
+    records: VecDeque<StoredRecord>,
+    /// Where the next read goes on.
+    next: u64,
+}
+
+impl Inputs {
+    /// Nothing at hand yet.
+    pub fn of(task: &Task) -> Self {
+        Self { ahead: vec![Ahead::default(); task.intake().sources().len()] }
+    }
+
+    /// The inputs of an epoch, one list for each of the task's sources; `None` while the log has not given them all.
+    /// Epochs are asked for in their order.
+    pub fn gather(
+        &mut self,
+        log: &dyn Log,
+        task: &Task,
+        record: &EpochRecord,
+    ) -> Result<Option<Vec<VecDeque<StoredRecord>>>, RerunError> {
+        let sources = task.intake().sources();
+        let mut ranges = Vec::with_capacity(record.inputs.len());
+        for progress in &record.inputs {
+            let at = TopicPartition::new(
+                progress.topic.clone(),
+                u32::try_from(progress.partition).unwrap_or(u32::MAX),
+            );
+            let Some(source) = sources.iter().position(|source| source.at == at) else {
+                return Err(RerunError::ForeignInput { epoch: record.epoch, at });
+            };
+            if progress.records > 0 {
+                ranges.push((source, unsigned(progress.first_offset), unsigned(progress.next_offset)));
             }
-            from = fetched.next_offset;
-            inputs[source].extend(fetched.records.into_iter().filter(|stored| stored.offset < next));
+        }
+        for &(source, first, next) in &ranges {
+            if !self.ahead[source].reach(log, &sources[source].at, first, next)? {
+                return Ok(None);
+            }
+        }
+        let mut inputs = vec![VecDeque::new(); sources.len()];
+        for (source, _, next) in ranges {
+            let records = &mut self.ahead[source].records;
+            let count = records.partition_point(|stored| stored.offset < next);
+            inputs[source] = records.drain(..count).collect();
+        }
+        Ok(Some(inputs))
+    }
+
+    /// As [`Inputs::gather`], waiting until all is there.
+    pub fn wait_for(
+        &mut self,
+        log: &dyn Log,
+        task: &Task,
+        record: &EpochRecord,
+    ) -> Result<Vec<VecDeque<StoredRecord>>, RerunError> {
+        loop {
+            if let Some(inputs) = self.gather(log, task, record)? {
+                return Ok(inputs);
+            }
+            log.wait(WAIT);
         }
     }
-    Ok(inputs)
+}
+
+impl Ahead {
+    /// Reads on until everything in `first..next` is at hand, as far as it is there at all.
+    fn reach(
+        &mut self,
+        log: &dyn Log,
+        at: &TopicPartition,
+        first: u64,
+        next: u64,
+    ) -> Result<bool, LogError> {
+        let passed = self.records.partition_point(|stored| stored.offset < first);
+        self.records.drain(..passed);
+        if self.records.is_empty() {
+            self.next = self.next.max(first);
+        }
+        while self.next < next {
+            let fetched = log.fetch(at, self.next, FETCH_BYTES)?;
+            let went_on = fetched.next_offset > self.next;
+            self.next = fetched.next_offset.max(self.next);
+            self.records.extend(fetched.records);
+            if !went_on {
+                // At its end, what is missing is missing: the digest will tell.
+                return Ok(fetched.at_end);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Task {

@@ -20,6 +20,9 @@ use crate::plan::{Caps, OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions};
 use crate::task::{Closed, Closing, Stamp, Task};
 
+/// How long to wait for a log that has not given yet what recovery needs.
+const RECOVERY_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Why a synchronised run stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SyncError {
@@ -189,7 +192,7 @@ impl SyncTask {
             let at = self.sources()[source].at.clone();
             // One read at least: a source never read is not known to be at its end.
             while let Some(from) = self.task.intake().short_of(source, horizon_ms) {
-                let fetched = log.fetch(&at, from, self.caps.prefetch_bytes)?;
+                let fetched = log.read(&at, from, self.caps.prefetch_bytes)?;
                 let at_end = fetched.at_end;
                 self.task.intake_mut().offer(source, fetched);
                 if at_end {
@@ -328,8 +331,10 @@ impl SyncTask {
             let done = recovery.advance(log);
             let done =
                 done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
-            if let Some(task) = done {
-                return Ok(task);
+            match done {
+                Some(task) => return Ok(task),
+                None if !recovery.went_on() => log.wait(RECOVERY_WAIT),
+                None => {}
             }
         }
     }
@@ -368,6 +373,15 @@ impl Offsets {
         let end = log.bounds(at)?.high_watermark;
         self.next.insert(at.clone(), end + 1);
         Ok(end)
+    }
+
+    /// Counts what a commit took in the partitions it wrote to, besides the records.
+    pub fn committed<'a>(&mut self, log: &dyn Log, written: impl Iterator<Item = &'a TopicPartition>) {
+        for at in written {
+            if let Some(next) = self.next.get_mut(at) {
+                *next += log.offsets_of_commit();
+            }
+        }
     }
 
     /// Partitions written, with the offset after the last record.

@@ -13,7 +13,7 @@ use crate::log::{Log, LogError, StoredRecord, TopicPartition};
 use crate::outputs::Output;
 use crate::plan::StageSpec;
 use crate::recovery::epoch_record;
-use crate::rerun::{RerunError, difference, inputs_of, unsigned};
+use crate::rerun::{Inputs, RerunError, difference, unsigned};
 use crate::task::{RestoreError, Task};
 
 /// Bytes asked of the log at once.
@@ -115,12 +115,13 @@ pub fn verify_task(
     let Some(first) = journal.peek()? else { return Ok(report) };
     let mut task = start(log, spec, book, number, first.epoch)?;
     report.began_after = task.epoch();
+    let mut inputs = Inputs::of(&task);
     let mut outputs = Written::new(log, spec, number, task.sequence())?;
     while let Some(record) = journal.next()? {
         if unsigned(record.epoch) <= task.epoch() {
             continue;
         }
-        let rerun = inputs_of(log, &task, &record).and_then(|inputs| task.rerun(&record, inputs));
+        let rerun = inputs.wait_for(log, &task, &record).and_then(|inputs| task.rerun(&record, inputs));
         let closed =
             rerun.map_err(|error| VerifyError::Rerun { stage: spec.name.clone(), task: number, error })?;
         report.epochs += 1;
@@ -162,7 +163,7 @@ fn start(
     let bounds = log.bounds(&at)?;
     let (mut from, mut changelog) = (bounds.start, Changelog::default());
     while from < bounds.stable_end {
-        let fetched = log.fetch(&at, from, FETCH_BYTES)?;
+        let fetched = log.read(&at, from, FETCH_BYTES)?;
         for stored in fetched.records {
             let before = changelog.marker().map(|marker| marker.epoch);
             changelog.take(stored, book).map_err(|error| restore_error(error.into()))?;
@@ -207,7 +208,7 @@ impl<'a> Journal<'a> {
 
     fn fill(&mut self) -> Result<(), LogError> {
         while self.ready.is_empty() && self.from < self.until {
-            let fetched = self.log.fetch(&self.at, self.from, FETCH_BYTES)?;
+            let fetched = self.log.read(&self.at, self.from, FETCH_BYTES)?;
             for stored in fetched.records.iter().filter(|stored| stored.offset < self.until) {
                 if let Some(record) = epoch_record(stored, self.book)
                     && record.stage == self.stage
@@ -304,7 +305,7 @@ impl<'a> Written<'a> {
     fn front(&mut self, at: &TopicPartition) -> Result<Option<(u64, StoredRecord)>, LogError> {
         let Some(reader) = self.partitions.get_mut(at) else { return Ok(None) };
         while reader.ready.is_empty() && reader.from < reader.until {
-            let fetched = self.log.fetch(at, reader.from, FETCH_BYTES)?;
+            let fetched = self.log.read(at, reader.from, FETCH_BYTES)?;
             reader.from =
                 if fetched.at_end { reader.until } else { fetched.next_offset.max(reader.from + 1) };
             for stored in fetched.records {

@@ -15,6 +15,7 @@ use crate::fault::{FaultAt, Skips, TaskError};
 use crate::log::{
     CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
 };
+use crate::mark::Mark;
 use crate::plan::{OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions, RecoveryReport};
 use crate::task::{Closed, Closing, Stamp, Task};
@@ -232,7 +233,8 @@ impl Worker {
 
     fn recovering(&self, task: u32, skips: Skips, faults: VecDeque<i64>) -> Slot {
         let (spec, book) = (Arc::clone(&self.spec), Arc::clone(&self.book));
-        let recovery = Box::new(Recovery::new(spec, task, book, self.options.recovery));
+        let recovery = Recovery::new(spec, task, book, self.options.recovery);
+        let recovery = Box::new(recovery.as_writer(&self.options.member));
         Slot::Recovering { recovery, skips, faults }
     }
 
@@ -240,9 +242,12 @@ impl Worker {
     fn recover(&mut self, step: &mut Step) -> Result<(), WorkerError> {
         for (task, slot) in &mut self.slots {
             let Slot::Recovering { recovery, skips, faults } = slot else { continue };
-            step.worked = true;
-            match recovery.advance(&*self.log) {
+            let advanced = recovery.advance(&*self.log);
+            step.worked |= recovery.went_on();
+            match advanced {
                 Ok(None) => {}
+                // The log answers again some time: then from the start.
+                Err(RecoveryError::Log(LogError::Unavailable { .. })) => recovery.restart(),
                 Ok(Some(recovered)) => {
                     let report = recovery.report();
                     step.recovered.push((*task, report));
@@ -276,6 +281,7 @@ impl Worker {
         match fault {
             Ok(()) => {}
             Err(EpochError::Log(error @ LogError::Store { .. })) => return Err(error.into()),
+            Err(EpochError::Log(LogError::Unavailable { .. })) => return Ok(None),
             Err(EpochError::Log(error)) => {
                 step.halted.push((number, error.to_string()));
                 self.slots.insert(number, Slot::Halted);
@@ -302,11 +308,13 @@ impl Worker {
             (false, false) => EpochKind::Records,
         };
         let epochs_at = TopicPartition::new(self.spec.epochs_topic(), number);
+        let flush = wants_cut || task.flush_due(stamp_ms);
         let closing = Closing {
             kind,
-            flush: wants_cut || task.flush_due(stamp_ms),
+            flush,
             writer: self.options.member.clone(),
-            epochs_from: self.log.bounds(&epochs_at)?.stable_end,
+            // Asking where the journal ends may take a while, and only a cut says it.
+            epochs_from: if flush { self.log.bounds(&epochs_at)?.stable_end } else { 0 },
         };
         let driving = task.driving_position();
         let closed = task.close(closing)?;
@@ -417,7 +425,12 @@ impl Worker {
             let at = TopicPartition::new(self.spec.epochs_topic(), part.task);
             appends.entry(at).or_default().push(journal_record(&self.spec, &self.book, &part.closed)?);
             let (at, offset) = part.driving.clone();
-            let metadata = part.closed.record.epoch.to_string();
+            let mark = Mark {
+                epoch: crate::rerun::unsigned(part.closed.record.epoch),
+                writer: Some(self.options.member.clone()),
+                released: part.releases,
+            };
+            let metadata = mark.to_string();
             if !bugs::on(Bug::PositionsLeftOut) {
                 offsets.push((at, CommittedOffset { offset, metadata }));
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use smol_str::{SmolStr, format_smolstr};
 use tidewire_engine::fault::FaultAt;
-use tidewire_engine::log::Log;
+use tidewire_engine::log::{Log, LogError};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::{RecoveryOptions, RecoveryReport};
 use tidewire_engine::worker::{Step, Worker, WorkerError, WorkerOptions};
@@ -20,6 +20,8 @@ use crate::clock::now_ms;
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// How long a worker waits before it joins again after it was fenced or the log failed.
 const REJOIN_WAIT: Duration = Duration::from_millis(500);
+/// Most of that wait, when it fails again and again.
+const LONGEST_REJOIN_WAIT: Duration = Duration::from_secs(8);
 /// Events on their way to the caller. A worker waits when they are not taken.
 const MAX_EVENTS: usize = 1024;
 /// How often a worker in full work tells what it did.
@@ -220,12 +222,18 @@ struct WorkerThread {
 
 impl WorkerThread {
     fn run(&self) -> Ended {
+        let mut wait = REJOIN_WAIT;
         while !self.stop.load(Ordering::SeqCst) {
-            match self.serve() {
+            let began = Instant::now();
+            let served = self.serve();
+            if began.elapsed() > LONGEST_REJOIN_WAIT {
+                wait = REJOIN_WAIT;
+            }
+            match served {
                 Ok(()) => return Ok(()),
-                Err(WorkerError::Fenced(why)) => {
-                    self.tell(LiveEvent::Rejoining { stage: self.spec.name.clone(), why });
-                    std::thread::sleep(REJOIN_WAIT);
+                Err(WorkerError::Fenced(why)) => self.wait_to_rejoin(why, &mut wait),
+                Err(WorkerError::Log(error @ LogError::Unavailable { .. })) => {
+                    self.wait_to_rejoin(error.to_string(), &mut wait);
                 }
                 Err(error) => {
                     self.stop.store(true, Ordering::SeqCst);
@@ -234,6 +242,16 @@ impl WorkerThread {
             }
         }
         Ok(())
+    }
+
+    /// Waits longer each time that it fails again soon.
+    fn wait_to_rejoin(&self, why: String, wait: &mut Duration) {
+        self.tell(LiveEvent::Rejoining { stage: self.spec.name.clone(), why });
+        let until = Instant::now() + *wait;
+        while Instant::now() < until && !self.stop.load(Ordering::SeqCst) {
+            std::thread::sleep(IDLE_WAIT);
+        }
+        *wait = (*wait * 2).min(LONGEST_REJOIN_WAIT);
     }
 
     fn serve(&self) -> Ended {

@@ -103,7 +103,7 @@ impl Registry {
         let mut registry = Self::default();
         let mut from = log.bounds(&place())?.start;
         loop {
-            let fetched = log.fetch(&place(), from, FETCH_BYTES)?;
+            let fetched = log.read(&place(), from, FETCH_BYTES)?;
             for stored in &fetched.records {
                 let value = stored.record.value.as_deref().unwrap_or_default();
                 let entry: Registered = serde_json::from_slice(value).map_err(|error| {

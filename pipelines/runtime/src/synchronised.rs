@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use tidewire_engine::log::{
     CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
 };
+use tidewire_engine::mark::Mark;
 use tidewire_engine::plan::{Role, StageSpec};
 use tidewire_engine::sync::{
     Offsets, Placed, RoundPart, Serial, SyncError, SyncTask, components, deliver, is_cycle, place_output,
@@ -20,6 +21,8 @@ use tidewire_schemas::{EpochRecord, SchemaBook};
 
 /// Virtual time of one round, in milliseconds: one transaction each.
 pub const ROUND_MS: i64 = 1_000;
+/// How long a group may take to place the tasks.
+const PLACING: Duration = Duration::from_secs(60);
 /// How often a paced run looks whether it is to stop.
 const PACE_WAIT: Duration = Duration::from_millis(20);
 
@@ -138,10 +141,25 @@ pub fn run(
     let driving = first.driving().map(|input| input.topic.clone()).unwrap_or_default();
     let group = group_of(&first.pipeline);
     let member = log.join(&group, "synchronised", &driving)?;
+    let member = placed(&**log, member, &group)?;
     let mut run = Run::new(log, book, stages, options.workers, member)?;
     let summary = run.drive(options, stop, &mut on_progress);
     run.finish()?;
     summary
+}
+
+/// Waits until the group has placed its tasks with us.
+fn placed(log: &dyn Log, mut member: Box<dyn Member>, group: &str) -> Result<Box<dyn Member>, RunError> {
+    let begun = Instant::now();
+    while member.poll()?.tasks.is_empty() {
+        if begun.elapsed() > PLACING {
+            let at = format!("joining group {group}");
+            let error = "the group gave no tasks; is another run of it under way?".to_owned();
+            return Err(LogError::Unavailable { at, error }.into());
+        }
+        log.wait(PACE_WAIT);
+    }
+    Ok(member)
 }
 
 /// A synchronised run numbers epochs from the beginning: nothing may be there yet.
@@ -279,6 +297,7 @@ impl<'a> Run<'a> {
             self.member
                 .commit(transaction)
                 .map_err(|error| RunError::Commit { virtual_ms: horizon_ms, error })?;
+            self.offsets.committed(&**self.log, written.iter().map(|(at, _)| at));
             self.check_alone(&written)?;
             summary.rounds += 1;
             summary.outputs += outputs as u64;
@@ -425,7 +444,8 @@ impl<'a> Run<'a> {
         for (at, expected) in self.offsets.ends() {
             if written.iter().any(|(other, _)| other == at) {
                 let found = self.log.bounds(at)?.high_watermark;
-                if found != expected {
+                // The record that ends a transaction is written a moment after the commit.
+                if !(expected - self.log.offsets_of_commit()..=expected).contains(&found) {
                     return Err(RunError::NotAlone { at: at.clone(), found, expected });
                 }
             }
@@ -479,7 +499,9 @@ fn driving_position(
         .find(|progress| progress.topic == driving.topic && u32::try_from(progress.partition) == Ok(task))?;
     let offset = u64::try_from(progress.next_offset).unwrap_or(0);
     let at = TopicPartition::new(driving.topic.clone(), task);
-    Some((at, CommittedOffset { offset, metadata: record.epoch.to_string() }))
+    // Nobody goes on writing under the name of such a run.
+    let mark = Mark { epoch: u64::try_from(record.epoch).unwrap_or(0), writer: None, released: true };
+    Some((at, CommittedOffset { offset, metadata: mark.to_string() }))
 }
 
 /// Starts a thread with its tasks.

@@ -74,7 +74,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     // What the demo writes can be made again: it need not survive loss of power.
     let context =
         Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
-    let (open, _embedded) = open::here(&context, &dir)?;
+    let open = open::here(&context, &dir)?;
     let loaded = load_pipeline(Path::new("market-intel"))?;
     prepare(&*open.log, &open.book, &loaded.pipeline)?;
     let stop = stop_flag()?;
@@ -95,10 +95,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     tally.wall = started.elapsed();
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &show::json(&tally, &summary, &open.dir))?;
+        serde_json::to_writer(&mut out, &show::json(&tally, &summary, &dir))?;
         writeln!(out)?;
     } else {
-        show::summary(&mut out, &tally, &summary, &open.dir)?;
+        show::summary(&mut out, &tally, &summary, &dir)?;
     }
     Ok(cli::OK)
 }

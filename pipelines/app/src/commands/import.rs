@@ -15,7 +15,7 @@ use crate::cli::{self, Context};
 use crate::feed::{Fed, feed, file_digest};
 use crate::files::load_pipeline;
 use crate::notes::{self, IMPORTS, ImportNote};
-use crate::open;
+use crate::open::{self, Place};
 use crate::pipeline::{DEFAULT_PARTITIONS, TopicPlan, default_partitions, plural};
 use crate::table::grouped;
 
@@ -87,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let options = options(args);
     let importers: Vec<Importer> =
         args.files.iter().map(|file| Importer::open(file, options.clone())).collect::<Result<_, _>>()?;
-    let open = open::to_write(context, &context.data())?;
+    let open = open::to_write(context)?;
     let names: Vec<String> = args.files.iter().map(|file| name_of(file)).collect();
     let digests: Vec<String> = args.files.iter().map(|file| file_digest(file)).collect::<Result<_, _>>()?;
     check_new(&*open.log, &names, &digests, args.again)?;
@@ -106,7 +106,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         let note = finished_note(name, digest, &fed, place, &summaries[place]);
         notes::add(&*open.log, IMPORTS, digest, &note)?;
     }
-    show(args.json, &open.dir, &fed, &summaries)?;
+    show(args.json, &open.place, &fed, &summaries)?;
     if fed.failed.is_empty() {
         return Ok(cli::OK);
     }
@@ -207,7 +207,7 @@ pub fn progress_bar(bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn show(as_json: bool, dir: &Path, fed: &Fed, summaries: &[Summary]) -> anyhow::Result<()> {
+fn show(as_json: bool, place: &Place, fed: &Fed, summaries: &[Summary]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if as_json {
         let files = summaries.iter().enumerate().map(|(place, summary)| {
@@ -222,7 +222,7 @@ fn show(as_json: bool, dir: &Path, fed: &Fed, summaries: &[Summary]) -> anyhow::
             })
         });
         let done = json!({
-            "data": dir.display().to_string(),
+            "data": place.to_string(),
             "records": fed.records(),
             "rejected": fed.rejected(),
             "by_topic": fed.by_topic,
@@ -242,7 +242,7 @@ fn show(as_json: bool, dir: &Path, fed: &Fed, summaries: &[Summary]) -> anyhow::
         "{} {} written to {}",
         grouped(records),
         plural_u64(records, "record", "records"),
-        dir.display()
+        place
     )?;
     if rejected > 0 {
         let lines = plural_u64(rejected, "line", "lines");

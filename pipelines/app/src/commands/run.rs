@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -11,12 +12,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smol_str::format_smolstr;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::live::{self, LiveEvent, LiveOptions, LiveSummary};
-use tidewire_runtime::synchronised::group_of;
+use tidewire_runtime::synchronised::{self, SyncOptions, group_of};
+use tidewire_schemas::EventTime;
 
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::interrupt;
-use crate::open;
+use crate::open::{self, OpenLog};
 use crate::pipeline::{Pipeline, plural};
 use crate::start::{Prepared, note_pipeline, prepare};
 use crate::table::grouped;
@@ -35,6 +37,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// Examples:
 ///   tidewire run pipelines/market-intel.toml
 ///   tidewire run market-intel --workers 4 --data /var/lib/tidewire
+///   tidewire run market-intel --bootstrap localhost:9092      on Kafka; start it as often as wanted to scale out
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -46,6 +49,10 @@ pub struct Args {
     /// Recover every task, write its state, and end: with the recorded build, before a changed one takes over.
     #[arg(long)]
     recover_only: bool,
+    /// Run all stages in this one process under one virtual time, over what the inputs hold now, from their start to
+    /// their end: the result is the same each time. The pipeline must not have run on this log before.
+    #[arg(long, conflicts_with_all = ["recover_only", "accept_change"])]
+    synchronised: bool,
     /// Go on though the changed build or file gives other outputs for what was recorded; not for stages that make
     /// orders.
     #[arg(long)]
@@ -55,14 +62,23 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let loaded = load_pipeline(&args.file)?;
     let pipeline = &loaded.pipeline;
-    let (open, embedded) = open::here(context, &context.data())?;
-    check_not_synchronised(&*open.log, pipeline)?;
+    let open = open::to_run(context, &pipeline.deployment)?;
+    if !args.synchronised {
+        check_not_synchronised(&*open.log, pipeline)?;
+    }
     let prepared = prepare(&*open.log, &open.book, pipeline)?;
-    note_pipeline(&*open.log, &loaded, false)?;
-    announce(args, pipeline, &prepared, &open.dir.display().to_string())?;
+    note_pipeline(&*open.log, &loaded, args.synchronised)?;
+    announce(args, pipeline, &prepared, &open.place.to_string())?;
     let stop = interrupt::stop_flag()?;
-    let house =
-        embedded.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?;
+    let house = match open.embedded() {
+        Some(log) => Some(
+            log.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?,
+        ),
+        None => None,
+    };
+    if args.synchronised {
+        return run_synchronised(args, pipeline, &open, &stop);
+    }
     let options = LiveOptions {
         workers: args.workers.get(),
         recover_only: args.recover_only,
@@ -78,6 +94,34 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     finish(&summary, args.recover_only)
 }
 
+fn run_synchronised(
+    args: &Args,
+    pipeline: &Pipeline,
+    open: &OpenLog,
+    stop: &AtomicBool,
+) -> anyhow::Result<u8> {
+    let options = SyncOptions { workers: args.workers.get(), ..SyncOptions::default() };
+    let screen = Screen::new();
+    let mut done = 0;
+    let summary =
+        synchronised::run(&open.log, &open.book, &pipeline.stages, &options, stop, |progress| {
+            done += progress.records;
+            let time = EventTime::from_ms(progress.virtual_ms);
+            screen.bar.set_message(format!("{time}: {} records", grouped(done)));
+        })?;
+    screen.clear();
+    writeln!(
+        io::stderr().lock(),
+        "{}: {} records in, {} out, {} rounds, {} faults",
+        if summary.stopped { "stopped" } else { "done" },
+        grouped(summary.records),
+        grouped(summary.outputs),
+        grouped(summary.rounds),
+        grouped(summary.faults),
+    )?;
+    Ok(cli::OK)
+}
+
 /// A synchronised run numbers its epochs for itself: live tasks could not go on after it.
 fn check_not_synchronised(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<()> {
     let Some(driving) = pipeline.stages.first().and_then(|stage| stage.driving()) else { return Ok(()) };
@@ -87,7 +131,7 @@ fn check_not_synchronised(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<
         if log.committed(&group, &TopicPartition::new(driving.topic.clone(), partition))?.is_some() {
             bail!(
                 "this log holds a synchronised run of {} (from `demo`), which a live run can not go on from: \
-                 name another folder with `--data`",
+                 name another folder with `--data`, or another cluster",
                 pipeline.name
             );
         }

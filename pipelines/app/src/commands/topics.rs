@@ -78,7 +78,7 @@ fn list(as_json: bool, context: &Context) -> anyhow::Result<u8> {
         serde_json::to_writer_pretty(&mut out, &all)?;
         writeln!(out)?;
     } else if table.is_empty() {
-        writeln!(out, "the log in {} has no topics", open.dir.display())?;
+        writeln!(out, "the log in {} has no topics", open.place)?;
     } else {
         table.write(&mut out, "")?;
     }
@@ -117,7 +117,7 @@ fn describe(as_json: bool, topic: &str, context: &Context) -> anyhow::Result<u8>
 }
 
 fn create(topic: &str, partitions: Option<u32>, context: &Context) -> anyhow::Result<u8> {
-    let open = open::to_write(context, &context.data())?;
+    let open = open::to_write(context)?;
     let partitions = partitions.unwrap_or_else(|| default_partitions(topic, DEFAULT_PARTITIONS));
     let spec = standard_topic(topic, partitions);
     if open.log.topic(topic)?.is_some() {

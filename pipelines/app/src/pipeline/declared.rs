@@ -5,6 +5,7 @@ use tidewire_engine::log_limits::MAX_PARTITIONS;
 use tidewire_engine::plan::{OnError, Role};
 use tidewire_schemas::Kind;
 
+use super::deployment::Deployment;
 use super::fields::{Fields, Named};
 use super::problem::{Place, Problems};
 use super::tree::{Table, to_toml};
@@ -30,6 +31,8 @@ pub struct Declared {
     pub stages: Vec<StageDeclared>,
     /// `[[risk.limit]]`.
     pub limits: Vec<Table>,
+    /// `[kafka]` and its like.
+    pub deployment: Deployment,
 }
 
 /// `[engine]`, or the same keys in a stage.
@@ -171,8 +174,10 @@ impl Declared {
             fields.finish(problems);
             limits
         });
+        let deployment = Deployment::read(&mut fields, problems);
         fields.finish(problems);
         Self {
+            deployment,
             name,
             partitions,
             engine: engine.unwrap_or_default(),

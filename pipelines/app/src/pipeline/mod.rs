@@ -5,6 +5,7 @@
 
 mod cycles;
 mod declared;
+pub mod deployment;
 pub mod describe;
 mod draft;
 pub mod draw;
@@ -25,6 +26,7 @@ use tidewire_contract::OperatorType;
 use tidewire_engine::plan::{Caps, InputSpec, NodeSpec, OutputSpec, Role, StageSpec};
 use tidewire_schemas::{Kind, RiskLimits, topics};
 
+pub use deployment::{Deployment, load_deployment};
 pub use limits::key as limits_key;
 pub use overrides::PREFIX as OVERRIDE_PREFIX;
 pub use problem::{PipelineError, Place, Problem, nearest, plural};
@@ -67,6 +69,8 @@ pub struct Pipeline {
     pub limits: Vec<RiskLimits>,
     /// How long compacted topics keep every record, in milliseconds.
     pub replay_retention_ms: u64,
+    /// Where and how it runs.
+    pub deployment: Deployment,
     /// What may be meant, but looks odd.
     pub warnings: Vec<String>,
 }
@@ -137,6 +141,7 @@ fn resolve(
         topics: used_topics(&stages, &topics),
         stages,
         limits,
+        deployment: declared.deployment.clone(),
         replay_retention_ms: retention.unwrap_or(REPLAY_RETENTION_MS),
         warnings,
     })

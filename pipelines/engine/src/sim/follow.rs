@@ -15,7 +15,7 @@ use crate::log::{Header, Log as _, NewRecord, StoredRecord, TopicPartition};
 use crate::memory::MemoryLog;
 use crate::plan::StageSpec;
 use crate::recovery::epoch_record;
-use crate::rerun::{difference, inputs_of, unsigned};
+use crate::rerun::{Inputs, difference, unsigned};
 use crate::task::Task;
 
 /// Bytes of the schema prefix, which comparisons leave out.
@@ -214,7 +214,7 @@ impl Follow {
         while let Some(record) = writer.epochs.pop_front() {
             self.epochs += 1;
             writer.check_epoch(&self.log, &name, &record)?;
-            let inputs = inputs_of(&self.log, &writer.task, &record);
+            let inputs = Inputs::of(&writer.task).wait_for(&self.log, &writer.task, &record);
             let closed = inputs.and_then(|inputs| writer.task.rerun(&record, inputs));
             let closed =
                 closed.map_err(|error| Broken::new("epochs run again", format!("{name}: {error}")))?;
