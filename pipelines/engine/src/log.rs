@@ -315,13 +315,16 @@ pub trait Log: Send + Sync {
     }
 
     /// Where a group stands, transactions still open left out of account: never [`LogError::Unstable`]. For those who
-    /// look for the writer of an open transaction, or show a position.
+    /// look for the writer of an open transaction, or show a position. `None` too where a log does not know.
     fn committed_unstable(
         &self,
         group: &str,
         at: &TopicPartition,
     ) -> Result<Option<CommittedOffset>, LogError> {
-        self.committed(group, at)
+        match self.committed(group, at) {
+            Err(LogError::Unstable { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// Offsets that a commit takes in each partition it wrote to, besides its records: 1 where a transaction ends with
