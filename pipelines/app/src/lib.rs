@@ -14,3 +14,4 @@ mod recorded;
 pub mod records;
 pub mod start;
 mod table;
+mod topic_check;

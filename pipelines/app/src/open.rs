@@ -90,7 +90,12 @@ pub fn to_write_for(context: &Context, deployment: &Deployment) -> anyhow::Resul
 
 /// Opens a log that must be there, to be read.
 pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
-    if let Some(options) = kafka_options(context, &Deployment::default())? {
+    to_read_for(context, &Deployment::default())
+}
+
+/// Opens the log, which must be there, that `deployment`, of a pipeline file, or the command line names.
+pub fn to_read_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
+    if let Some(options) = kafka_options(context, deployment)? {
         return on_kafka(options, false);
     }
     let dir = context.data();

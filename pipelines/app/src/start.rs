@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use smol_str::SmolStr;
-use tidewire_engine::driver::create_topics;
 use tidewire_engine::log::{Log, LogError, NewRecord, TopicPartition, TopicSpec};
 use tidewire_engine::partition::partition_of_compound;
 use tidewire_schemas::{Record, RiskLimits, SchemaBook, topics};
@@ -14,6 +13,7 @@ use crate::files::Loaded;
 use crate::notes::{self, PIPELINES, PipelineNote};
 use crate::pipeline::{Pipeline, limits_key};
 use crate::records::{Reader, text};
+use crate::topic_check::{check, wanted};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,14 +22,17 @@ pub struct Prepared {
     pub limits_written: Vec<SmolStr>,
     /// Keys of limits that are in the log with other values than in the file: the log's hold.
     pub limits_kept: Vec<SmolStr>,
+    /// What should be known of the topics.
+    pub warnings: Vec<String>,
 }
 
-/// Makes the pipeline's topics, refuses those that are there with other partitions, and writes its limits unless
+/// Refuses topics with which the pipeline would give wrong results, makes those that are missing, and writes its limits unless
 /// limits of the same key are there.
 pub fn prepare(log: &dyn Log, book: &SchemaBook, pipeline: &Pipeline) -> anyhow::Result<Prepared> {
-    check_partitions(log, pipeline)?;
+    let warnings = check_topics(log, pipeline)?;
     make_topics(log, pipeline).context("making the pipeline's topics")?;
-    put_limits(log, book, &pipeline.limits).context("writing risk limits")
+    let limits = put_limits(log, book, &pipeline.limits).context("writing risk limits")?;
+    Ok(Prepared { warnings, ..limits })
 }
 
 /// Notes the pipeline file in the log, unless it is the one noted last: `status` and `verify` read it.
@@ -49,59 +52,27 @@ pub fn note_pipeline(log: &dyn Log, loaded: &Loaded, synchronised: bool) -> anyh
     notes::add(log, PIPELINES, &note.pipeline, &note)
 }
 
-/// Partition counts decide which task has which key, so they are never silently taken from the log.
-fn check_partitions(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<()> {
-    let mut wrong = Vec::new();
-    for plan in &pipeline.topics {
-        if let Some(found) = log.topic(&plan.name)?
-            && found.partitions != plan.partitions
-        {
-            wrong.push(format!(
-                "topic {} has {} partitions in the log, and {} in the pipeline file: set `[topics.\"{}\"] partitions = {}`",
-                plan.name, found.partitions, plan.partitions, plan.name, found.partitions
-            ));
-        }
+/// Refuses topics with which the pipeline would give wrong results; tells of what may be lost later.
+fn check_topics(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
+    let findings = check(log, pipeline, false).context("checking the pipeline's topics")?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.is_error);
+    if errors.is_empty() {
+        return Ok(warnings.iter().map(ToString::to_string).collect());
     }
-    let most = most_tasks(pipeline);
-    for stage in &pipeline.stages {
-        let wanted = [(stage.changelog_topic(), stage.tasks()), (stage.epochs_topic(), most)];
-        for (name, partitions) in wanted {
-            if let Some(found) = log.topic(&name)?
-                && found.partitions != partitions
-            {
-                wrong.push(format!(
-                    "topic {name} has {} partitions, and stage {} now needs {partitions}: the state of a key would \
-                     be looked for in another task. Go back to the recorded number, or start on a fresh log",
-                    found.partitions, stage.name
-                ));
-            }
-        }
-    }
-    wrong.dedup();
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    bail!("the log and the pipeline file do not fit:\n  {}", wrong.join("\n  "))
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    bail!("the log and the pipeline file do not fit:\n  {}", errors.join("\n  "))
 }
 
-fn most_tasks(pipeline: &Pipeline) -> u32 {
-    pipeline.stages.iter().map(|stage| stage.tasks()).max().unwrap_or(1)
-}
-
-fn make_topics(log: &dyn Log, pipeline: &Pipeline) -> Result<(), LogError> {
-    for plan in &pipeline.topics {
-        if log.topic(&plan.name)?.is_none() {
-            log.create_topic(&plan.spec(pipeline.replay_retention_ms))?;
+/// Makes the topics of a pipeline that are not there; returns which.
+pub fn make_topics(log: &dyn Log, pipeline: &Pipeline) -> Result<Vec<TopicSpec>, LogError> {
+    let mut made = Vec::new();
+    for spec in wanted(pipeline) {
+        if log.topic(&spec.name)?.is_none() {
+            log.create_topic(&spec)?;
+            made.push(spec);
         }
     }
-    for stage in &pipeline.stages {
-        // All stages share the topic of epoch records, a partition a task number.
-        if log.topic(&stage.epochs_topic())?.is_none() {
-            log.create_topic(&TopicSpec::new(stage.epochs_topic(), most_tasks(pipeline)))?;
-        }
-        create_topics(log, stage, pipeline.replay_retention_ms)?;
-    }
-    Ok(())
+    Ok(made)
 }
 
 /// Writes limits that are not in the log. Their time is that of the pipeline file, by default 1970: so they hold for

@@ -307,6 +307,12 @@ pub trait Log: Send + Sync {
     /// `member` names the writer (its transactional.id): a second member of that name fences the first.
     fn join(&self, group: &str, member: &str, driving: &str) -> Result<Box<dyn Member>, LogError>;
 
+    /// The log's own settings of a topic by their names there; none where it has no such thing.
+    fn topic_settings(&self, name: &str) -> Result<Vec<(String, String)>, LogError> {
+        let _ = name;
+        Ok(Vec::new())
+    }
+
     /// Makes sure that nothing more comes of a writer that is gone, and settles what it left open. On logs whose
     /// commits are one step there is nothing to do.
     fn fence(&self, writer: &str) -> Result<(), LogError> {

@@ -144,6 +144,9 @@ fn announce(args: &Args, pipeline: &Pipeline, prepared: &Prepared, dir: &str) ->
     for warning in &pipeline.warnings {
         writeln!(err, "warning: {warning}")?;
     }
+    for warning in &prepared.warnings {
+        writeln!(err, "{warning}")?;
+    }
     if !prepared.limits_written.is_empty() {
         writeln!(err, "risk limits written: {}", prepared.limits_written.join(", "))?;
     }

@@ -1,6 +1,7 @@
 //! `tidewire topics`: what is in the log.
 
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Subcommand;
@@ -10,14 +11,19 @@ use tidewire_schemas::topics;
 
 use crate::cli::{self, Context};
 use crate::feed::standard_topic;
+use crate::files::load_pipeline;
 use crate::open;
 use crate::pipeline::{DEFAULT_PARTITIONS, default_partitions, nearest};
+use crate::start::make_topics;
 use crate::table::{Align, Table, grouped};
+use crate::topic_check::{check, wanted};
 
 /// Examples:
 ///   tidewire topics
 ///   tidewire topics describe market.ticks.v1
 ///   tidewire topics create market.ticks.v1 --partitions 8
+///   tidewire topics create --pipeline pipelines/market-intel.toml --bootstrap localhost:9092
+///   tidewire topics check pipelines/market-intel.toml --bootstrap localhost:9092
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -37,10 +43,19 @@ enum What {
         /// The topic.
         topic: String,
     },
-    /// Make a topic.
+    /// Compare the topics with what a pipeline needs: partitions, compaction, retention, timestamps, partitioner.
+    Check {
+        /// The pipeline file, or the name of one that ships.
+        pipeline: PathBuf,
+    },
+    /// Make a topic, or all that a pipeline needs.
     Create {
         /// The topic.
-        topic: String,
+        #[arg(required_unless_present = "pipeline", conflicts_with = "pipeline")]
+        topic: Option<String>,
+        /// Make all topics of this pipeline file that are not there, journals and changelogs among them.
+        #[arg(long, value_name = "FILE", conflicts_with = "partitions")]
+        pipeline: Option<PathBuf>,
         /// Partitions [default: 4 for keyed topics, 1 for reference data].
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
         partitions: Option<u32>,
@@ -51,7 +66,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match args.what.as_ref().unwrap_or(&What::List) {
         What::List => list(args.json, context),
         What::Describe { topic } => describe(args.json, topic, context),
-        What::Create { topic, partitions } => create(topic, *partitions, context),
+        What::Check { pipeline } => check_pipeline(args.json, pipeline, context),
+        What::Create { topic: Some(topic), partitions, .. } => create(topic, *partitions, context),
+        What::Create { pipeline, .. } => create_all(pipeline.as_deref(), context),
     }
 }
 
@@ -126,6 +143,42 @@ fn create(topic: &str, partitions: Option<u32>, context: &Context) -> anyhow::Re
     open.log.create_topic(&spec)?;
     writeln!(io::stdout(), "made {}: {} partitions, {}", spec.name, spec.partitions, kept(&spec))?;
     Ok(cli::OK)
+}
+
+fn create_all(file: Option<&Path>, context: &Context) -> anyhow::Result<u8> {
+    let pipeline = load_pipeline(file.unwrap_or(Path::new("market-intel")))?.pipeline;
+    let open = open::to_write_for(context, &pipeline.deployment)?;
+    let made = make_topics(&*open.log, &pipeline)?;
+    let mut out = io::stdout().lock();
+    for spec in &made {
+        writeln!(out, "made {}: {} partitions, {}", spec.name, spec.partitions, kept(spec))?;
+    }
+    let (made, all) = (made.len(), wanted(&pipeline).len());
+    writeln!(out, "{made} of {} {all} topics made, the others are there", pipeline.name)?;
+    Ok(cli::OK)
+}
+
+fn check_pipeline(as_json: bool, file: &Path, context: &Context) -> anyhow::Result<u8> {
+    let pipeline = load_pipeline(file)?.pipeline;
+    let open = open::to_read_for(context, &pipeline.deployment)?;
+    let findings = check(&*open.log, &pipeline, true)?;
+    let mut out = io::stdout().lock();
+    if as_json {
+        let all: Vec<Value> = findings
+            .iter()
+            .map(|found| json!({ "topic": found.topic, "error": found.is_error, "text": found.text }))
+            .collect();
+        serde_json::to_writer_pretty(&mut out, &all)?;
+        writeln!(out)?;
+    } else if findings.is_empty() {
+        let count = wanted(&pipeline).len();
+        writeln!(out, "all {count} topics are as {} needs them", pipeline.name)?;
+    } else {
+        for finding in &findings {
+            writeln!(out, "{finding}")?;
+        }
+    }
+    Ok(if findings.iter().any(|finding| finding.is_error) { cli::FAILED } else { cli::OK })
 }
 
 /// The topic's layout, or an error that names the nearest topic.

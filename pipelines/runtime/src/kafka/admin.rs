@@ -105,6 +105,34 @@ impl Admin {
         Ok(found.into_iter().next())
     }
 
+    /// The settings of a topic by Kafka's names, its replicas among them; none if it is not there.
+    pub fn settings(
+        &self,
+        name: &str,
+        metadata: &BaseConsumer<Quiet>,
+    ) -> Result<Vec<(String, String)>, LogError> {
+        let doing = || format!("reading the settings of topic {name}");
+        let found = metadata.fetch_metadata(Some(name), PATIENCE).map_err(|error| log_error(doing(), &error))?;
+        let replicas = found
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+            .map(|partition| partition.replicas().len())
+            .min();
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let results = self.wait(self.client.describe_configs(&[ResourceSpecifier::Topic(name)], &options));
+        let results = results.map_err(|error| log_error(doing(), &error))?;
+        let mut settings: Vec<(String, String)> = results
+            .into_iter()
+            .flatten()
+            .flat_map(|resource| resource.entries)
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect();
+        settings.extend(replicas.map(|replicas| ("replication.factor".to_owned(), replicas.to_string())));
+        settings.sort_unstable();
+        Ok(settings)
+    }
+
     /// All topics but those of Kafka itself, by name.
     pub fn topics(&self, metadata: &BaseConsumer<Quiet>) -> Result<Vec<FoundTopic>, LogError> {
         let doing = "listing topics";

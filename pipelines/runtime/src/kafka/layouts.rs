@@ -53,6 +53,11 @@ impl Layouts {
         self.admin.topics(&self.metadata)
     }
 
+    /// The settings of a topic by Kafka's names.
+    pub fn settings(&self, topic: &str) -> Result<Vec<(String, String)>, LogError> {
+        self.admin.settings(topic, &self.metadata)
+    }
+
     /// Whether the broker sets the timestamps of its records.
     pub fn append_time(&self, topic: &SmolStr) -> Result<bool, LogError> {
         Ok(self.get(topic)?.append_time)

@@ -146,6 +146,10 @@ impl Log for KafkaLog {
         Ok(self.layouts.look_up(&SmolStr::new(name))?.map(|found| found.spec))
     }
 
+    fn topic_settings(&self, name: &str) -> Result<Vec<(String, String)>, LogError> {
+        self.layouts.settings(name)
+    }
+
     fn fetch(&self, at: &TopicPartition, from: u64, max_bytes: usize) -> Result<Fetched, LogError> {
         match self.readers.fetch(at, from, max_bytes) {
             Ok(fetched) => Ok(fetched),
