@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
-use crate::open::Durability;
 use crate::files::load_config;
+use crate::open::Durability;
 use crate::pipeline::{Deployment, PipelineError};
 
 /// Everything went well.

@@ -97,6 +97,9 @@ struct Seen {
     inputs: BTreeMap<(SmolStr, i32), InputProgress>,
 }
 
+/// A longer tail than this is not looked into.
+const MOST_CONTROL: u64 = 64;
+
 /// Reads epoch records backwards in windows until all stages of this task number were found, or there are no more.
 fn look(
     log: &dyn Log,
@@ -135,6 +138,12 @@ fn look(
     }
 }
 
+/// The end as far as records go: at the tail there may be nothing but the control records that end transactions.
+fn end_of_records(log: &dyn Log, at: &TopicPartition, next: u64, end: u64) -> Result<u64, LogError> {
+    let may_be_control = log.offsets_of_commit() > 0 && next < end && end - next <= MOST_CONTROL;
+    if may_be_control && log.read(at, next, 1)?.records.is_empty() { Ok(next) } else { Ok(end) }
+}
+
 fn stand(log: &dyn Log, stage: &StageSpec, task: u32, seen: Seen) -> Result<TaskStand, LogError> {
     let stream_ms = seen.last.as_ref().and_then(|record| record.stream_time_ms);
     let mut inputs = Vec::new();
@@ -146,7 +155,8 @@ fn stand(log: &dyn Log, stage: &StageSpec, task: u32, seen: Seen) -> Result<Task
             Some(topic) if source.at.partition < topic.partitions => Some(log.bounds(&source.at)?),
             _ => None,
         };
-        let next = progress.map(|progress| u64::try_from(progress.next_offset).unwrap_or(0));
+        let start = bounds.map_or(0, |bounds| bounds.start);
+        let next_offset = progress.map_or(start, |done| u64::try_from(done.next_offset).unwrap_or(0));
         let greatest_ms = progress.and_then(|progress| progress.greatest_event_time_ms);
         let behind_ms = stream_ms.zip(greatest_ms).map(|(stream, greatest)| stream.saturating_sub(greatest));
         let counts = source.is_external_data() && stage.has_watermark();
@@ -154,8 +164,8 @@ fn stand(log: &dyn Log, stage: &StageSpec, task: u32, seen: Seen) -> Result<Task
             id: spec.id.clone(),
             role: source.role,
             counts,
-            next_offset: next.unwrap_or_else(|| bounds.map_or(0, |bounds| bounds.start)),
-            end: bounds.map_or(0, |bounds| bounds.stable_end),
+            next_offset,
+            end: end_of_records(log, &source.at, next_offset, bounds.map_or(0, |bounds| bounds.stable_end))?,
             greatest_ms,
             behind_ms,
             idle_after_ms: spec.idle_after_ms,

@@ -58,7 +58,8 @@ pub fn check(log: &dyn Log, pipeline: &Pipeline, missing: bool) -> Result<Vec<Fi
     for wanted in wanted(pipeline) {
         let Some(found) = log.topic(&wanted.name)? else {
             if missing {
-                findings.error(&wanted.name, "is not there: `tidewire topics create --pipeline FILE` makes it");
+                findings
+                    .error(&wanted.name, "is not there: `tidewire topics create --pipeline FILE` makes it");
             }
             continue;
         };
@@ -135,7 +136,9 @@ fn shorter(findings: &mut Findings, name: &SmolStr, what: &str, found: Option<u6
     let Some(found) = found.filter(|found| wanted.is_none_or(|wanted| *found < wanted)) else { return };
     let need = wanted.map_or("-1".to_owned(), |wanted| wanted.to_string());
     let event_time = match what {
-        "retention.ms" => " (it counts by the records' own times: a recording of a past year is deleted at once)",
+        "retention.ms" => {
+            " (it counts by the records' own times: a recording of a past year is deleted at once)"
+        }
         _ => "",
     };
     findings.warning(name, format!("has {what}={found}, the pipeline file wants {need}{event_time}"));
@@ -231,7 +234,9 @@ mod tests {
     #[test]
     fn topics_as_they_were_made_pass() {
         let (log, pipeline) = (MemoryLog::new(), pipeline());
-        assert!(check(&log, &pipeline, true).unwrap().iter().all(|finding| finding.text.contains("not there")));
+        assert!(
+            check(&log, &pipeline, true).unwrap().iter().all(|finding| finding.text.contains("not there"))
+        );
         for spec in wanted(&pipeline) {
             log.create_topic(&spec).unwrap();
         }

@@ -25,6 +25,9 @@ mod restore;
 pub use closing::{Closed, Closing};
 pub use restore::RestoreError;
 
+/// Ends that are not confirmed for longer than this mean that the log is away; less is the time that asking takes.
+const OUTAGE_MS: i64 = 1_500;
+
 /// Where the stamps of an epoch come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamp {
@@ -74,6 +77,8 @@ pub struct Task {
     /// The last epoch with a flush.
     cut_epoch: u64,
     engine: EngineState,
+    /// The stamp since which the ends of the inputs are not known.
+    unconfirmed_since_ms: Option<i64>,
     state_sum: u64,
     orphans: Vec<Bytes>,
     open: Open,
@@ -99,6 +104,7 @@ impl Task {
             epoch: 0,
             cut_epoch: 0,
             engine: EngineState::default(),
+            unconfirmed_since_ms: None,
             state_sum: 0,
             orphans: Vec::new(),
             open: Open::default(),
@@ -198,9 +204,18 @@ impl Task {
 
     /// How far time has gone on if all inputs are silent and their ends were just confirmed: at least one timer is
     /// due then. `None` while there is nothing to do.
-    pub fn silence(&self, stamp_ms: i64) -> Option<EventTime> {
+    ///
+    /// A stretch in which the ends could not be confirmed does not count: while a log is away nobody can write to it, so
+    /// nothing came that might have come.
+    pub fn silence(&mut self, stamp_ms: i64) -> Option<EventTime> {
         if !self.intake.is_silent() {
+            self.unconfirmed_since_ms.get_or_insert(stamp_ms);
             return None;
+        }
+        if let Some(since_ms) = self.unconfirmed_since_ms.take()
+            && stamp_ms - since_ms > OUTAGE_MS
+        {
+            self.engine.silent_since_ms = self.engine.silent_since_ms.map(|_| stamp_ms);
         }
         let base = if self.spec.has_watermark() { self.tide.stream_time()? } else { self.tide.passed()? };
         let waited_ms = stamp_ms - self.engine.silent_since_ms?;
@@ -228,6 +243,7 @@ impl Task {
         self.begin(stamp);
         if let Stamp::At(_) = stamp {
             self.engine.silent_since_ms = Some(self.engine.stamp_ms);
+            self.unconfirmed_since_ms = None;
         }
         let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
         for (position, taken) in (0..).zip(&batch.taken) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode, RDKafkaError};
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use smol_str::SmolStr;
@@ -98,7 +98,7 @@ impl KafkaMember {
         }
         // The abort that a refused record asks for would come at the commit too, but then without its reason.
         if let (_, _, Some(error)) = delivered.get() {
-            return Err(Failed::Abort(words(&error)));
+            return Err(Failed::of_record(&error));
         }
         until(deadline, || self.producer.commit_transaction(CALL))
     }
@@ -217,7 +217,10 @@ impl Member for KafkaMember {
         match failed {
             Failed::Writer(why) => Err(self.give_up(why)),
             Failed::Abort(why) => match self.abort() {
-                Ok(()) => Err(CommitError::Aborted(why)),
+                Ok(()) => {
+                    tracing::info!(group = %self.group, writer = %self.writer, %why, "a transaction was aborted");
+                    Err(CommitError::Aborted(why))
+                }
                 Err(error) => Err(self.give_up(format!("{why}; the abort failed: {error}"))),
             },
             Failed::Log(error) => match self.abort() {
@@ -316,12 +319,30 @@ impl Failed {
         }
     }
 
-    fn of_transaction(error: &RDKafkaError) -> Self {
-        if error.is_fatal() {
-            Self::Writer(error.string())
-        } else {
-            Self::Abort(error.string())
+    /// Of a record that the broker did not take.
+    fn of_record(error: &KafkaError) -> Self {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            // Sent again these would be refused again, without end.
+            Some(
+                Code::InvalidMessage
+                | Code::InvalidMessageSize
+                | Code::MessageSizeTooLarge
+                | Code::InvalidTimestamp
+                | Code::InvalidRecord
+                | Code::PolicyViolation
+                | Code::TopicAuthorizationFailed
+                | Code::UnsupportedForMessageFormat,
+            ) => Self::Log(LogError::Store {
+                at: "a record of a transaction was refused".to_owned(),
+                error: words(error),
+            }),
+            _ => Self::Abort(words(error)),
         }
+    }
+
+    fn of_transaction(error: &RDKafkaError) -> Self {
+        if error.is_fatal() { Self::Writer(error.string()) } else { Self::Abort(error.string()) }
     }
 
     fn words(self) -> String {

@@ -97,7 +97,8 @@ impl Readers {
         let mut guard = lock(&self.lanes);
         guard.serve();
         let lanes = &mut guard.lanes;
-        let mut oldest: Option<(Instant, usize)> = None;
+        // One that failed is taken first, then one that nobody used for long.
+        let (mut lost, mut oldest): (Option<usize>, Option<(Instant, usize)>) = (None, None);
         for (place, lane) in lanes.iter().enumerate() {
             let Some(found) = lane.cursors.get(at) else { continue };
             let mut cursor = lock(found);
@@ -105,18 +106,17 @@ impl Readers {
                 cursor.used = Instant::now();
                 return Ok(Arc::clone(found));
             }
-            let used = if cursor.lost { None } else { Some(cursor.used) };
-            match (used, oldest) {
-                (None, _) => oldest = Some((cursor.used - IDLE, place)),
-                (Some(used), Some((least, _))) if used >= least => {}
-                (Some(used), _) => oldest = Some((used, place)),
+            if cursor.lost {
+                lost = Some(place);
+            } else if oldest.is_none_or(|(least, _)| cursor.used < least) {
+                oldest = Some((cursor.used, place));
             }
         }
         close_idle(lanes);
         let free = lanes.iter().position(|lane| !lane.cursors.contains_key(at));
-        let stale = oldest.filter(|(used, _)| used.elapsed() >= IDLE);
+        let stale = lost.or(oldest.filter(|(used, _)| used.elapsed() >= IDLE).map(|(_, place)| place));
         let place = match (stale, free, oldest) {
-            (Some((_, place)), _, _) | (None, Some(place), _) => place,
+            (Some(place), _, _) | (None, Some(place), _) => place,
             (None, None, Some((_, place))) if lanes.len() >= MAX_LANES => place,
             _ => {
                 lanes.push(self.new_lane()?);
@@ -153,12 +153,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn open(
-        &mut self,
-        at: &TopicPartition,
-        from: u64,
-        signal: &Arc<Signal>,
-    ) -> Result<Cursor, LogError> {
+    fn open(&mut self, at: &TopicPartition, from: u64, signal: &Arc<Signal>) -> Result<Cursor, LogError> {
         let doing = || format!("reading {at} from offset {from}");
         let queue = PartitionQueue::split(&self.consumer, at, signal)
             .ok_or_else(|| LogError::Unavailable { at: doing(), error: "no queue".to_owned() })?;
