@@ -31,7 +31,8 @@ const EDGES: &[checks::Edges<'static>] = &[
             "tidewire-schemas",
             "tidewire-sinks",
         ],
-        &[],
+        // How to start Kafka and to ask clients of it.
+        &["tidewire-tests"],
     ),
     (
         "tidewire-tests",

@@ -4,17 +4,18 @@
 //! `KILLS` sets the number of kills for each number of workers (50 for the full storm; the default suits CI).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidewire_engine::identity::Identity;
-use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
+use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions, RemoteLog};
 use tidewire_runtime::registry::open_book;
-use tidewire_schemas::{Record, SchemaBook};
+use tidewire_schemas::SchemaBook;
+use tidewire_tests::outputs::{Outputs, partitions};
+use tidewire_tests::process::Running;
+use tidewire_tests::random::Random;
 
 const TICKS: &str = "market.ticks.v1";
 /// How long nothing may change before a run counts as done.
@@ -63,45 +64,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-struct Running {
-    child: Child,
-}
-
-impl Running {
-    fn start(data: &Path, pipeline: &Path, workers: usize) -> Self {
-        let child = tidewire(data)
-            .arg("run")
-            .arg(pipeline)
-            .args(["--workers", &workers.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self { child }
-    }
-
-    /// Kill -9.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ctrl-C: the epoch is finished and the process leaves.
-    fn interrupt(self) {
-        let done = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-        let output = self.child.wait_with_output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", output.status);
-    }
-
-    fn check_alive(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            let mut errors = String::new();
-            std::io::Read::read_to_string(self.child.stderr.as_mut().unwrap(), &mut errors).unwrap();
-            panic!("run ended by itself: {status}: {errors}");
-        }
-    }
+fn start(data: &Path, pipeline: &Path, workers: usize) -> Running {
+    let mut command = tidewire(data);
+    command.arg("run").arg(pipeline).args(["--workers", &workers.to_string()]);
+    Running::start(&mut command, data.parent().unwrap(), "run")
 }
 
 /// Connects to a process that is just starting.
@@ -115,11 +81,6 @@ fn connect(data: &Path, running: &mut Running) -> RemoteLog {
         running.check_alive();
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn partitions(log: &dyn Log, topic: &str) -> Vec<TopicPartition> {
-    let count = log.topic(topic).unwrap().map_or(0, |topic| topic.partitions);
-    (0..count).map(|partition| TopicPartition::new(topic, partition)).collect()
 }
 
 /// Share of the ticks that stage A has committed, and a number that changes whenever anything is written.
@@ -161,119 +122,10 @@ fn wait_until_done(data: &Path, running: &mut Running, group: &str) {
     }
 }
 
-fn read(log: &dyn Log, at: &TopicPartition) -> Vec<StoredRecord> {
-    let (mut from, mut all) = (log.bounds(at).unwrap().start, Vec::new());
-    loop {
-        let fetched = log.fetch(at, from, 1 << 20).unwrap();
-        all.extend(fetched.records);
-        if fetched.at_end {
-            return all;
-        }
-        from = fetched.next_offset;
-    }
-}
-
-/// All that came out, by writer and partition: key, body after the schema prefix, identity, cause.
-type Written = BTreeMap<(String, TopicPartition), Vec<(String, Vec<u8>, String, String)>>;
-
-fn written(log: &dyn Log) -> Written {
-    let mut all = Written::new();
-    for topic in log.topics().unwrap() {
-        for at in partitions(log, &topic.name) {
-            for stored in read(log, &at) {
-                let Some(id) = Identity::of(&stored.record) else { continue };
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let key = text(stored.record.key.as_deref().unwrap_or_default());
-                let body = stored.record.value.as_deref().unwrap_or_default()[5..].to_vec();
-                let cause = text(stored.record.header("tw-cause").unwrap());
-                let writer = format!("{}/{}", id.stage, id.task);
-                all.entry((writer, at.clone())).or_default().push((key, body, id.to_string(), cause));
-            }
-        }
-    }
-    all
-}
-
-fn check_identities(log: &dyn Log, all: &Written) -> usize {
-    let mut by_writer: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    let compacted: BTreeSet<_> =
-        log.topics().unwrap().into_iter().filter(|topic| topic.compacted).map(|topic| topic.name).collect();
-    assert!(!compacted.is_empty());
-    for ((writer, _), records) in all {
-        let sequences = records.iter().map(|(_, _, id, _)| id.parse::<Identity>().unwrap().sequence);
-        by_writer.entry(writer).or_default().extend(sequences);
-    }
-    for (writer, sequences) in &mut by_writer {
-        sequences.sort_unstable();
-        // Compaction waits for replay_retention, so nothing is missing from compacted topics either.
-        for (expected, found) in (1..).zip(sequences.iter()) {
-            assert_eq!(*found, expected, "{writer}: an identity is lost or doubled");
-        }
-    }
-    by_writer.values().map(Vec::len).sum()
-}
-
-/// Folds executions on their own and compares them with the last positions; returns the number of fills.
-fn check_books(log: &dyn Log, book: &SchemaBook) -> usize {
-    let mut held: BTreeMap<(String, String), i128> = BTreeMap::new();
-    let mut fills = 0;
-    for at in partitions(log, "executions.v1") {
-        for stored in read(log, &at) {
-            let record = book.decode(stored.record.value.as_deref().unwrap()).unwrap();
-            let Record::ExecutionReport(report) = record else { continue };
-            if report.exec_type.to_string() != "TRADE" {
-                continue;
-            }
-            fills += 1;
-            let signed = if report.side.to_string() == "BUY" { 1 } else { -1 };
-            *held.entry((report.account.to_string(), report.instrument.to_string())).or_default() +=
-                signed * report.last_quantity.units();
-        }
-    }
-    let mut positions = BTreeMap::new();
-    for at in partitions(log, "positions.v1") {
-        for stored in read(log, &at) {
-            let record = book.decode(stored.record.value.as_deref().unwrap()).unwrap();
-            if let Record::Position(position) = record {
-                let key = (position.account.to_string(), position.instrument.to_string());
-                positions.insert(key, position.quantity.units());
-            }
-        }
-    }
-    assert_eq!(positions, held, "positions are the sums of the executions");
-    fills
-}
-
 fn open(data: &Path) -> (Arc<dyn Log>, SchemaBook) {
     let log: Arc<dyn Log> = EmbeddedLog::open(data, EmbeddedOptions::default()).unwrap();
     let book = open_book(&*log).unwrap();
     (log, book)
-}
-
-/// Stage A of two runs: equal record by record; one may have gone on longer in silence.
-fn check_equal(found: &Written, expected: &Written) -> usize {
-    let of_a = |all: &Written| -> BTreeMap<_, _> {
-        all.iter()
-            .filter(|((writer, _), _)| writer.starts_with("signals/"))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
-    let (found, expected) = (of_a(found), of_a(expected));
-    let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
-    let mut compared = 0;
-    for key in keys {
-        let (none, more) = (Vec::new(), Vec::new());
-        let (found, expected) = (found.get(key).unwrap_or(&none), expected.get(key).unwrap_or(&more));
-        for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
-            assert_eq!(found, expected, "{key:?}: output {place}");
-            compared += 1;
-        }
-        let shorter = found.len().min(expected.len());
-        for (_, _, id, cause) in found[shorter..].iter().chain(&expected[shorter..]) {
-            assert!(cause.starts_with("timer:"), "{key:?}: {id}, caused by {cause}, is in one run only");
-        }
-    }
-    compared
 }
 
 fn verify(data: &Path, pipeline: &Path) {
@@ -306,30 +158,26 @@ fn killed_at_random_moments_nothing_is_lost_or_doubled() {
 
     let straight = folder.path().join("straight");
     copy(&loaded, &straight);
-    let mut running = Running::start(&straight, &pipeline, 1);
+    let mut running = start(&straight, &pipeline, 1);
     wait_until_done(&straight, &mut running, group);
     running.interrupt();
     let expected = {
         let (log, book) = open(&straight);
-        let all = written(&*log);
-        check_identities(&*log, &all);
-        assert!(check_books(&*log, &book) > 0, "there are fills");
+        let all = Outputs::of_log(&*log);
+        all.check_identities();
+        assert!(all.check_books(&book).1 > 0, "there are fills");
         all
     };
 
-    let mut seed = 20_240_808_u64;
-    let mut random = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        f64::from(u32::try_from(seed >> 33).unwrap_or(0)) / f64::from(1_u32 << 31)
-    };
+    let mut random = Random::new(20_240_808);
     for workers in [1, 2, 4] {
         let data = folder.path().join(format!("storm-{workers}"));
         copy(&loaded, &data);
-        let mut targets: Vec<f64> = (0..kills).map(|_| 0.01 + 0.98 * random()).collect();
+        let mut targets: Vec<f64> = (0..kills).map(|_| 0.01 + 0.98 * random.share()).collect();
         targets.sort_by(f64::total_cmp);
         let mut hit = 0;
         for target in targets {
-            let mut running = Running::start(&data, &pipeline, workers);
+            let mut running = start(&data, &pipeline, workers);
             let log = connect(&data, &mut running);
             let mut share = 0.0;
             while share < target {
@@ -338,18 +186,18 @@ fn killed_at_random_moments_nothing_is_lost_or_doubled() {
             }
             // Not always just behind a commit.
             std::thread::sleep(Duration::from_micros(
-                u64::try_from((random() * 5_000.0) as i64).unwrap_or(0),
+                u64::try_from((random.share() * 5_000.0) as i64).unwrap_or(0),
             ));
             running.kill();
             hit += u32::from(share < 0.99);
         }
-        let mut running = Running::start(&data, &pipeline, workers);
+        let mut running = start(&data, &pipeline, workers);
         wait_until_done(&data, &mut running, group);
         running.interrupt();
         let (identities, fills, compared) = {
             let (log, book) = open(&data);
-            let all = written(&*log);
-            (check_identities(&*log, &all), check_books(&*log, &book), check_equal(&all, &expected))
+            let all = Outputs::of_log(&*log);
+            (all.check_identities(), all.check_books(&book).1, all.check_equal(&expected, "signals"))
         };
         verify(&data, &pipeline);
         assert!(fills > 0 && compared > 1_000, "{fills} fills, {compared} compared");

@@ -1,0 +1,99 @@
+//! Processes under test, and what befalls processes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a process that was asked to end may take.
+const ENDING: Duration = Duration::from_secs(60);
+
+/// A running process. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    errors: PathBuf,
+}
+
+impl Running {
+    /// Starts it; what it says goes to files in `folder`, named after `name`: a pipe that nobody reads would fill.
+    pub fn start(command: &mut Command, folder: &Path, name: &str) -> Self {
+        let errors = folder.join(format!("{name}.stderr"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(folder.join(format!("{name}.stdout"))).unwrap())
+            .stderr(File::create(&errors).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, errors }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; the process must end in order and in time.
+    pub fn terminate(self) {
+        self.end("TERM");
+    }
+
+    /// SIGINT, as by Ctrl-C; likewise.
+    pub fn interrupt(self) {
+        self.end("INT");
+    }
+
+    /// SIGSTOP: it stands still and does not know it.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Fails with what it said if it has ended.
+    pub fn check_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("a process ended by itself: {status}: {}", self.said());
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let started = Instant::now();
+        while started.elapsed() < patience {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// What it wrote to stderr.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    fn end(mut self, signal: &str) {
+        self.signal(signal);
+        let (started, status) = (Instant::now(), self.wait(ENDING));
+        let status = status.unwrap_or_else(|| panic!("still there after {:?}", started.elapsed()));
+        assert!(status.success(), "{status}: {}", self.said());
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
