@@ -13,7 +13,7 @@ use tidewire_engine::log::{Assignment, CommitError, LogError, Member, Transactio
 use tidewire_engine::log_limits::{MAX_HEADERS, check_records};
 use tidewire_engine::memory::Signal;
 
-use super::append::{send, settle};
+use super::append::{send, serve, settle};
 use super::context::{Delivered, Placement, Places, Quiet};
 use super::convert::{log_error, number, words};
 use super::foreign::membership;
@@ -22,6 +22,8 @@ use super::options::KafkaOptions;
 
 /// How long the library is given for one call; then it is asked again.
 const CALL: Duration = Duration::from_secs(5);
+/// How long the library is given for one call of an abort.
+const ABORT_CALL: Duration = Duration::from_millis(100);
 /// How long one step of a transaction is tried before the writer is given up.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How long joining may take: an older writer of the same name may have left a transaction open.
@@ -124,7 +126,13 @@ impl KafkaMember {
 
     fn abort(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
-        until(deadline, || self.producer.abort_transaction(CALL)).map_err(|failed| failed.words())?;
+        // The library waits until everything it took is confirmed or refused, but that is taken from it by this thread
+        // alone: so it is asked for short times, and served between.
+        let aborted = until(deadline, || {
+            while serve(&self.producer) {}
+            self.producer.abort_transaction(ABORT_CALL)
+        });
+        aborted.map_err(|failed| failed.words())?;
         settle(&self.producer, deadline);
         Ok(())
     }
