@@ -172,7 +172,7 @@ impl Harness {
 
     /// Entries of state held.
     pub fn entries(&self) -> usize {
-        self.operator.size().1
+        self.operator.size().entries
     }
 
     fn fire(&mut self, watermark: EventTime, out: &mut Vec<Record>) {

@@ -212,7 +212,8 @@ fn main() {
         }
     };
     let total_ms = started.elapsed().as_millis();
-    let held: usize = worker.tasks().flat_map(tidewire_engine::task::Task::sizes).map(|size| size.1).sum();
+    let held: usize =
+        worker.tasks().flat_map(|task| task.view().operators).map(|operator| operator.size.keys).sum();
     println!("keys held                     {held}");
     println!("changelog records read        {}", report.changelog_records);
     println!("state restored after          {} ms", restored_ms.unwrap_or(total_ms));

@@ -22,5 +22,5 @@ pub use cx::{Cx, Effects, Emission, LateNote, Moment, TimerChange};
 pub use key::{Interner, Key, KeyId};
 pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Origin, Settings, Timer};
 pub use persist::{Persist, PersistError, Shape};
-pub use runner::{AnyOperator, Keys, NodeSink, Runner};
+pub use runner::{AnyOperator, Keys, NodeSink, Runner, StateSize};
 pub use state::{FlushSink, ListState, MapState, PartSink, State, Whole, entry_hash};

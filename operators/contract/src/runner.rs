@@ -34,8 +34,19 @@ pub trait AnyOperator {
     ) -> Result<(), PersistError>;
     /// Drops the state of a key.
     fn drop_key(&mut self, key: KeyId);
-    /// Keys held and entries held in them.
-    fn size(&self) -> (usize, usize);
+    /// How much state is held.
+    fn size(&self) -> StateSize;
+}
+
+/// How much state an operator holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Keys held.
+    pub keys: usize,
+    /// Entries held in them and for the task.
+    pub entries: usize,
+    /// Bytes of the entries as they lie in the changelog, as of the last flush.
+    pub bytes: usize,
 }
 
 /// Takes what changed in a node: as [`FlushSink`], with the key whose state it is, or none for the task's own.
@@ -210,10 +221,12 @@ impl<O: Operator> AnyOperator for Runner<O> {
         }
     }
 
-    fn size(&self) -> (usize, usize) {
-        let held = self.slots.by_key.iter().flatten();
-        held.fold((0, self.shared.entries()), |(keys, entries), slot| {
-            (keys + 1, entries + slot.state.entries())
+    fn size(&self) -> StateSize {
+        let shared = StateSize { keys: 0, entries: self.shared.entries(), bytes: self.shared.bytes() };
+        self.slots.by_key.iter().flatten().fold(shared, |sum, slot| StateSize {
+            keys: sum.keys + 1,
+            entries: sum.entries + slot.state.entries(),
+            bytes: sum.bytes + slot.state.bytes(),
         })
     }
 }

@@ -25,6 +25,22 @@ pub trait State: Default + 'static {
     fn clear(&mut self);
     /// Number of entries held.
     fn entries(&self) -> usize;
+    /// Bytes of the entries as they lie in the changelog, as of the last flush.
+    fn bytes(&self) -> usize;
+}
+
+/// What is known of an entry that lies in the changelog.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    /// What [`FlushSink::put`] returned; 0 if the entry is not there.
+    hash: u64,
+    bytes: u32,
+}
+
+impl Written {
+    fn new(hash: u64, sub: &[u8], value: &[u8]) -> Self {
+        Self { hash, bytes: u32::try_from(sub.len() + value.len()).unwrap_or(u32::MAX) }
+    }
 }
 
 /// The hash of an entry; the sum of these is the digest of a state, whatever the order of the writes.
@@ -52,6 +68,9 @@ impl State for () {
     fn entries(&self) -> usize {
         0
     }
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// One value, written whole when it was touched.
@@ -60,7 +79,7 @@ pub struct Whole<T> {
     value: T,
     dirty: bool,
     cleared: bool,
-    hash: u64,
+    written: Written,
 }
 
 impl<T> Deref for Whole<T> {
@@ -85,10 +104,10 @@ impl<T: Persist + Default> State for Whole<T> {
         if std::mem::take(&mut self.dirty) {
             let mut bytes = Vec::new();
             self.value.save(&mut bytes);
-            self.hash = sink.put(&[], &bytes, self.hash);
-        } else if self.cleared && self.hash != 0 {
-            sink.remove(&[], self.hash);
-            self.hash = 0;
+            self.written = Written::new(sink.put(&[], &bytes, self.written.hash), &[], &bytes);
+        } else if self.cleared && self.written.hash != 0 {
+            sink.remove(&[], self.written.hash);
+            self.written = Written::default();
         }
         self.cleared = false;
     }
@@ -97,7 +116,7 @@ impl<T: Persist + Default> State for Whole<T> {
             return Err(PersistError("a part of a value that has no parts"));
         }
         self.value = load_all(value)?;
-        self.hash = hash;
+        self.written = Written::new(hash, sub, value);
         Ok(())
     }
     fn clear(&mut self) {
@@ -106,7 +125,10 @@ impl<T: Persist + Default> State for Whole<T> {
         self.cleared = true;
     }
     fn entries(&self) -> usize {
-        usize::from(self.dirty || (self.hash != 0 && !self.cleared))
+        usize::from(self.dirty || (self.written.hash != 0 && !self.cleared))
+    }
+    fn bytes(&self) -> usize {
+        self.written.bytes as usize
     }
 }
 
@@ -114,13 +136,14 @@ impl<T: Persist + Default> State for Whole<T> {
 #[derive(Debug)]
 pub struct MapState<K, V> {
     entries: BTreeMap<K, V>,
-    hashes: BTreeMap<K, u64>,
+    written: BTreeMap<K, Written>,
     dirty: BTreeSet<K>,
+    bytes: usize,
 }
 
 impl<K, V> Default for MapState<K, V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), hashes: BTreeMap::new(), dirty: BTreeSet::new() }
+        Self { entries: BTreeMap::new(), written: BTreeMap::new(), dirty: BTreeSet::new(), bytes: 0 }
     }
 }
 
@@ -198,12 +221,15 @@ impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
                 Some(value) => {
                     bytes.clear();
                     value.save(&mut bytes);
-                    let hash = self.hashes.entry(key).or_insert(0);
-                    *hash = sink.put(&sub, &bytes, *hash);
+                    let written = self.written.entry(key).or_default();
+                    self.bytes -= written.bytes as usize;
+                    *written = Written::new(sink.put(&sub, &bytes, written.hash), &sub, &bytes);
+                    self.bytes += written.bytes as usize;
                 }
                 None => {
-                    if let Some(hash) = self.hashes.remove(&key) {
-                        sink.remove(&sub, hash);
+                    if let Some(written) = self.written.remove(&key) {
+                        self.bytes -= written.bytes as usize;
+                        sink.remove(&sub, written.hash);
                     }
                 }
             }
@@ -211,7 +237,9 @@ impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
     }
     fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
         let key: K = load_all(sub)?;
-        self.hashes.insert(key.clone(), hash);
+        let written = Written::new(hash, sub, value);
+        let before = self.written.insert(key.clone(), written).unwrap_or_default();
+        self.bytes = self.bytes + written.bytes as usize - before.bytes as usize;
         self.entries.insert(key, load_all(value)?);
         Ok(())
     }
@@ -221,36 +249,40 @@ impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
     fn entries(&self) -> usize {
         self.entries.len()
     }
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// A queue whose entries are written one by one: a long window is not rewritten whole when one entry joins it.
 #[derive(Debug)]
 pub struct ListState<V> {
-    entries: VecDeque<(V, u64)>,
+    entries: VecDeque<(V, Written)>,
     /// Number of the first entry; numbers are never used twice.
     first: u64,
     /// Entries from here on were not written yet.
     written: u64,
-    /// Hashes of written entries that were popped since the last flush, oldest first.
-    popped: VecDeque<(u64, u64)>,
+    /// Written entries that were popped since the last flush, oldest first.
+    popped: VecDeque<(u64, Written)>,
+    bytes: usize,
 }
 
 impl<V> Default for ListState<V> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), first: 0, written: 0, popped: VecDeque::new() }
+        Self { entries: VecDeque::new(), first: 0, written: 0, popped: VecDeque::new(), bytes: 0 }
     }
 }
 
 impl<V> ListState<V> {
     /// Adds an entry at the end.
     pub fn push_back(&mut self, value: V) {
-        self.entries.push_back((value, 0));
+        self.entries.push_back((value, Written::default()));
     }
     /// Takes the oldest entry.
     pub fn pop_front(&mut self) -> Option<V> {
-        let (value, hash) = self.entries.pop_front()?;
-        if hash != 0 {
-            self.popped.push_back((self.first, hash));
+        let (value, written) = self.entries.pop_front()?;
+        if written.hash != 0 {
+            self.popped.push_back((self.first, written));
         }
         self.first += 1;
         self.written = self.written.max(self.first);
@@ -285,15 +317,18 @@ impl<V: Persist> State for ListState<V> {
         out.push('>');
     }
     fn flush(&mut self, sink: &mut dyn FlushSink) {
-        for (number, hash) in self.popped.drain(..) {
-            sink.remove(&number.to_be_bytes(), hash);
+        for (number, written) in self.popped.drain(..) {
+            self.bytes -= written.bytes as usize;
+            sink.remove(&number.to_be_bytes(), written.hash);
         }
         let mut bytes = Vec::new();
         let skip = usize::try_from(self.written - self.first).unwrap_or(usize::MAX);
-        for (place, (value, hash)) in self.entries.iter_mut().enumerate().skip(skip) {
+        for (place, (value, written)) in self.entries.iter_mut().enumerate().skip(skip) {
             bytes.clear();
             value.save(&mut bytes);
-            *hash = sink.put(&(self.first + place as u64).to_be_bytes(), &bytes, 0);
+            let sub = (self.first + place as u64).to_be_bytes();
+            *written = Written::new(sink.put(&sub, &bytes, 0), &sub, &bytes);
+            self.bytes += written.bytes as usize;
         }
         if self.entries.is_empty() {
             // An empty queue leaves nothing behind, so it must number as one that was never used.
@@ -313,7 +348,9 @@ impl<V: Persist> State for ListState<V> {
         if number != self.first + self.entries.len() as u64 {
             return Err(PersistError("a queue with an entry missing"));
         }
-        self.entries.push_back((load_all(value)?, hash));
+        let written = Written::new(hash, sub, value);
+        self.bytes += written.bytes as usize;
+        self.entries.push_back((load_all(value)?, written));
         self.written = number + 1;
         Ok(())
     }
@@ -322,6 +359,9 @@ impl<V: Persist> State for ListState<V> {
     }
     fn entries(&self) -> usize {
         self.entries.len()
+    }
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -375,6 +415,9 @@ macro_rules! composite_state {
             }
             fn entries(&self) -> usize {
                 0 $( + $crate::State::entries(&self.$field) )*
+            }
+            fn bytes(&self) -> usize {
+                0 $( + $crate::State::bytes(&self.$field) )*
             }
         }
     };

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
-use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
+use crate::commands::{check, dead_letters, demo, health, import, operators, run, status, tail, topics, verify};
 use crate::files::load_config;
+use crate::logging::{self, LogFormat};
 use crate::open::Durability;
 use crate::pipeline::{Deployment, PipelineError};
 
@@ -22,7 +22,7 @@ pub const USAGE: u8 = 2;
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
-/// Ended by a second Ctrl-C.
+/// Ended by a second Ctrl-C, or because stopping took too long.
 pub const ABORTED: u8 = 130;
 
 const AFTER_HELP: &str = "\
@@ -32,7 +32,7 @@ Exit codes:
   2    the command line is wrong
   3    `verify` found a difference
   4    the pipeline file has problems
-  130  ended by a second Ctrl-C
+  130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 
 Examples:
   tidewire demo                             run the whole thing on the recorded sample, nothing else needed
@@ -56,11 +56,15 @@ pub struct Cli {
     #[arg(long, global = true, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
-    #[arg(long, global = true, value_name = "WHEN")]
+    #[arg(long, global = true, env = "TIDEWIRE_DURABILITY", value_name = "WHEN")]
     durability: Option<Durability>,
-    /// What is logged to stderr: error, warn, info, debug or trace, or a filter such as tidewire_runtime=debug.
-    #[arg(long, global = true, env = "TIDEWIRE_LOG", default_value = "warn", value_name = "LEVEL")]
-    log_level: String,
+    /// What is logged to stderr: error, warn, info, debug or trace, or a filter such as tidewire_runtime=debug
+    /// [default: warn; info with `--log-format json`].
+    #[arg(long, global = true, env = "TIDEWIRE_LOG", value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How it is logged: text for people, or JSON, one object a line, instead of all other lines on stderr.
+    #[arg(long, global = true, env = "TIDEWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -85,6 +89,8 @@ enum Command {
     Verify(verify::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
+    /// Ask a running process whether it is well: for health checks of containers.
+    Health(health::Args),
     /// List the operators that a pipeline file can name.
     Operators(operators::Args),
 }
@@ -112,8 +118,9 @@ impl Context {
 /// Reads the command line, does what it says, and tells how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = start_logging(&cli.log_level) {
-        let _ = writeln!(io::stderr(), "error: --log-level {}: {error}", cli.log_level);
+    let level = cli.log_level.as_deref().filter(|level| !level.is_empty());
+    if let Err(error) = logging::start(level, cli.log_format) {
+        let _ = writeln!(io::stderr(), "error: --log-level {}: {error}", level.unwrap_or_default());
         return ExitCode::from(USAGE);
     }
     let deployment = match cli.config.as_deref().map(load_config).transpose() {
@@ -132,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args, &context),
         Command::Topics(args) => topics::run(args, &context),
         Command::DeadLetters(args) => dead_letters::run(args, &context),
+        Command::Health(args) => health::run(args),
         Command::Operators(args) => operators::run(args),
     };
     ExitCode::from(done.unwrap_or_else(|error| report(&error)))
@@ -144,22 +152,23 @@ fn report(error: &anyhow::Error) -> u8 {
         return OK;
     }
     if let Some(problems) = error.downcast_ref::<PipelineError>() {
-        let _ = writeln!(io::stderr(), "{problems}");
+        say_error(&problems.to_string(), "");
         return BAD_PIPELINE;
     }
-    let _ = writeln!(io::stderr(), "error: {error:#}");
+    say_error(&format!("{error:#}"), "error: ");
     FAILED
+}
+
+fn say_error(text: &str, prefix: &str) {
+    if logging::is_json() {
+        tracing::error!("{text}");
+    } else {
+        let _ = writeln!(io::stderr(), "{prefix}{text}");
+    }
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-fn start_logging(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
-    let logging =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    logging.try_init().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

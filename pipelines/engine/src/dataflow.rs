@@ -4,7 +4,7 @@
 //! until the frontier says that all its edges are complete for the epoch, takes them in one order, and sends on
 //! exactly one bundle, even an empty one, so that time reaches operators whose upstream was silent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -48,7 +48,11 @@ struct Shared {
     epoch: RefCell<Option<Epoch>>,
     outputs: RefCell<Vec<Option<NodeOutput>>>,
     fault: RefCell<Option<NodeFault>>,
+    clock: Cell<Option<MonotonicNs>>,
 }
+
+/// Nanoseconds since some moment, passed in by those who measure: what it says reaches no result.
+pub type MonotonicNs = fn() -> u64;
 
 /// The running graph of one task.
 pub struct Graph {
@@ -73,6 +77,7 @@ impl Graph {
             epoch: RefCell::default(),
             outputs: RefCell::new(specs.iter().map(|_| None).collect()),
             fault: RefCell::default(),
+            clock: Cell::default(),
         });
         let mut worker = Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
         let (input, probe) = connect(&mut worker, specs, &nodes, &shared);
@@ -82,6 +87,12 @@ impl Graph {
     /// The operators, in the order of the stage.
     pub fn nodes(&self) -> &[Rc<RefCell<Node>>] {
         &self.nodes
+    }
+
+    /// Counts what the operators do from here, with the time they take if there is a clock.
+    pub fn begin_count(&self, clock: Option<MonotonicNs>) {
+        self.shared.clock.set(clock);
+        self.nodes.iter().for_each(|node| node.borrow_mut().begin_count());
     }
 
     /// The task's keys.
@@ -187,7 +198,14 @@ fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared:
         names: &shared.names,
         skipped_timers: &epoch.skipped_timers,
     };
-    match node.borrow_mut().run(&cx, edges) {
+    let clock = shared.clock.get();
+    let begun_ns = clock.map(|clock| clock());
+    let mut node = node.borrow_mut();
+    let done = node.run(&cx, edges);
+    if let (Some(clock), Some(begun_ns)) = (clock, begun_ns) {
+        node.add_busy_ns(clock().saturating_sub(begun_ns));
+    }
+    match done {
         Ok(output) => {
             let items = Rc::clone(&output.items);
             shared.outputs.borrow_mut()[place] = Some(output);

@@ -15,6 +15,7 @@ use tidewire_schemas::EventTime;
 
 use crate::expiry::Expiry;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
+use crate::task::OperatorView;
 use crate::timers::TimerQueue;
 
 /// What an operator could not take, and so what must be left out when the epoch runs again.
@@ -69,6 +70,21 @@ pub struct EpochCx<'a> {
     pub skipped_timers: &'a BTreeMap<TimerCause, (SmolStr, SmolStr)>,
 }
 
+/// What an operator did since its task began to run, for those who look on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Records taken.
+    pub taken: u64,
+    /// Timers fired.
+    pub timers: u64,
+    /// Records given.
+    pub given: u64,
+    /// Records that missed their windows.
+    pub late: u64,
+    /// Time spent, by the clock that the graph was given; 0 without one.
+    pub busy_ns: u64,
+}
+
 /// An operator, its state and its timers.
 pub struct Node {
     id: SmolStr,
@@ -77,6 +93,7 @@ pub struct Node {
     timers: TimerQueue,
     expiry: Option<Expiry>,
     effects: Effects,
+    work: Work,
 }
 
 impl Node {
@@ -84,7 +101,25 @@ impl Node {
     pub fn new(id: SmolStr, operator: Box<dyn AnyOperator>) -> Self {
         let interface = operator.interface();
         let expiry = interface.time_to_live_ms.map(Expiry::new);
-        Self { id, operator, interface, timers: TimerQueue::default(), expiry, effects: Effects::default() }
+        Self {
+            id,
+            operator,
+            interface,
+            timers: TimerQueue::default(),
+            expiry,
+            effects: Effects::default(),
+            work: Work::default(),
+        }
+    }
+
+    /// Counts from here.
+    pub fn begin_count(&mut self) {
+        self.work = Work::default();
+    }
+
+    /// Adds to the time it spent.
+    pub fn add_busy_ns(&mut self, ns: u64) {
+        self.work.busy_ns = self.work.busy_ns.saturating_add(ns);
     }
 
     /// The operator's id in its stage.
@@ -102,10 +137,14 @@ impl Node {
         self.operator.state_layout()
     }
 
-    /// Keys, entries and timers held.
-    pub fn size(&self) -> (usize, usize, usize) {
-        let (keys, entries) = self.operator.size();
-        (keys, entries, self.timers.len())
+    /// What it holds and did. Walks all keys.
+    pub fn view(&self) -> OperatorView {
+        OperatorView {
+            id: self.id.clone(),
+            size: self.operator.size(),
+            timers: self.timers.len(),
+            work: self.work,
+        }
     }
 
     /// Hands over what changed: timers, state, and when keys were touched where they have a time to live.
@@ -160,7 +199,7 @@ impl Node {
                 Some(due.max((here.0, if due.0 <= here.0 { due.1.max(here.1) } else { due.1 })))
             });
             match (head, timer) {
-                (None, None) => return Ok(out.done()),
+                (None, None) => return Ok(self.done(out)),
                 (Some((edge, item)), due) if due.is_none_or(|due| item.place() <= due) => {
                     here = item.place();
                     let row =
@@ -178,9 +217,15 @@ impl Node {
                         self.fire(epoch, due, &timer, &mut out)?;
                     }
                 }
-                (Some(_), None) => return Ok(out.done()),
+                (Some(_), None) => return Ok(self.done(out)),
             }
         }
+    }
+
+    fn done(&mut self, out: Gathered) -> NodeOutput {
+        self.work.given += out.items.len() as u64;
+        self.work.late += out.late.len() as u64;
+        out.done()
     }
 
     /// The time of the next timer, or of the next key to be dropped if that is earlier.
@@ -216,6 +261,7 @@ impl Node {
         if !wanted.contains(&kind) {
             return Ok(());
         }
+        self.work.taken += 1;
         let moment = epoch.frame.moment(item.position, item.tick);
         let origin = if item.timer.is_some() { None } else { epoch.origins[item.position as usize].as_ref() };
         let key = epoch.names.borrow().name(item.key).clone();
@@ -255,6 +301,7 @@ impl Node {
             out.skipped.push((position, tick, cause));
             return Ok(());
         }
+        self.work.timers += 1;
         let moment = epoch.frame.moment(position, tick);
         let key = epoch.names.borrow_mut().intern(&timer.key);
         let (operator, effects) = (&mut self.operator, &mut self.effects);

@@ -21,9 +21,11 @@ use crate::tide::Tide;
 
 mod closing;
 mod restore;
+mod view;
 
 pub use closing::{Closed, Closing};
 pub use restore::RestoreError;
+pub use view::{OperatorView, SourceView, TaskView};
 
 /// Ends that are not confirmed for longer than this mean that the log is away; less is the time that asking takes.
 const OUTAGE_MS: i64 = 1_500;
@@ -149,17 +151,6 @@ impl Task {
     /// Time.
     pub fn tide(&self) -> &Tide {
         &self.tide
-    }
-    /// Keys, entries and timers held, by operator.
-    pub fn sizes(&self) -> Vec<(SmolStr, usize, usize, usize)> {
-        let nodes = self.graph.nodes().iter();
-        nodes
-            .map(|node| {
-                let node = node.borrow();
-                let (keys, entries, timers) = node.size();
-                (node.id().clone(), keys, entries, timers)
-            })
-            .collect()
     }
     /// Whether records or time were taken since the last closed epoch.
     pub fn is_open(&self) -> bool {

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_schemas::{EpochKind, NotRegistered, Record, SchemaBook};
+use tidewire_schemas::{EpochKind, EpochRecord, NotRegistered, Record, SchemaBook};
 
 use crate::bugs::{self, Bug};
+use crate::dataflow::MonotonicNs;
 use crate::fault::{FaultAt, Skips, TaskError};
 use crate::log::{
     CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
 };
 use crate::mark::Mark;
+use crate::outputs::Output;
 use crate::plan::{OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions, RecoveryReport};
 use crate::task::{Closed, Closing, Stamp, Task};
@@ -34,10 +36,23 @@ pub struct WorkerOptions {
     pub recovery: RecoveryOptions,
     /// Recover, flush and release every task, and take no new records.
     pub recover_only: bool,
+    /// Measures the operators; no result depends on it.
+    pub clock: Option<MonotonicNs>,
+}
+
+/// A committed epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// Its journal entry.
+    pub record: EpochRecord,
+    /// Output records by topic.
+    pub outputs: Vec<(SmolStr, u64)>,
+    /// Bytes of state written.
+    pub state_bytes: u64,
 }
 
 /// What a step did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// Whether there was anything to do; if not, wait for the log before the next step.
     pub worked: bool,
@@ -49,6 +64,14 @@ pub struct Step {
     pub outputs: u64,
     /// Bytes of state written.
     pub state_bytes: u64,
+    /// The epochs committed.
+    pub committed: Vec<Committed>,
+    /// Tasks that the group gave.
+    pub given: Vec<u32>,
+    /// Tasks that are no longer held.
+    pub gone: Vec<u32>,
+    /// Tasks that must be recovered, because an operator failed or a commit's outcome is not known.
+    pub recovering: Vec<u32>,
     /// Tasks that finished recovery in this step.
     pub recovered: Vec<(u32, RecoveryReport)>,
     /// Records and timers that operators failed at; they are dead-lettered.
@@ -124,8 +147,19 @@ impl Worker {
         book: Arc<SchemaBook>,
         options: WorkerOptions,
     ) -> Result<Self, WorkerError> {
+        Self::watched(log, spec, book, options, |member| member)
+    }
+
+    /// As [`Worker::new`], with something put around the member: to measure its commits.
+    pub fn watched(
+        log: Arc<dyn Log>,
+        spec: Arc<StageSpec>,
+        book: Arc<SchemaBook>,
+        options: WorkerOptions,
+        around: impl FnOnce(Box<dyn Member>) -> Box<dyn Member>,
+    ) -> Result<Self, WorkerError> {
         let driving = spec.driving().map(|input| input.topic.clone()).unwrap_or_default();
-        let member = log.join(&spec.group(), &options.member, &driving)?;
+        let member = around(log.join(&spec.group(), &options.member, &driving)?);
         Ok(Self { log, spec, book, options, member, slots: BTreeMap::new(), pending: Vec::new() })
     }
 
@@ -157,14 +191,15 @@ impl Worker {
         if !self.pending.is_empty() {
             // What was aborted is sent again before anything else happens to its tasks.
             self.pending.retain(|part| assignment.tasks.contains(&part.task));
-            self.slots.retain(|task, _| assignment.tasks.contains(task));
+            self.keep(&assignment.tasks, &mut step);
             let parts = std::mem::take(&mut self.pending);
             self.commit(assignment.generation, parts, &mut step)?;
             return Ok(step);
         }
-        self.slots.retain(|task, _| assignment.tasks.contains(task));
+        self.keep(&assignment.tasks, &mut step);
         for task in &assignment.tasks {
             if !self.slots.contains_key(task) && !assignment.revoking.contains(task) {
+                step.given.push(*task);
                 let slot = self.recovering(*task, Skips::default(), VecDeque::new());
                 self.slots.insert(*task, slot);
             }
@@ -187,7 +222,7 @@ impl Worker {
             .collect();
         if !idle.is_empty() {
             step.worked = true;
-            self.give_back(&idle)?;
+            self.give_back(&idle, &mut step)?;
         }
         self.commit(assignment.generation, parts, &mut step)?;
         step.finished = self.options.recover_only
@@ -231,6 +266,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Drops the tasks that are no longer held.
+    fn keep(&mut self, held: &[u32], step: &mut Step) {
+        step.gone.extend(self.slots.keys().filter(|task| !held.contains(task)));
+        self.slots.retain(|task, _| held.contains(task));
+    }
+
     fn recovering(&self, task: u32, skips: Skips, faults: VecDeque<i64>) -> Slot {
         let (spec, book) = (Arc::clone(&self.spec), Arc::clone(&self.book));
         let recovery = Recovery::new(spec, task, book, self.options.recovery);
@@ -251,6 +292,7 @@ impl Worker {
                 Ok(Some(recovered)) => {
                     let report = recovery.report();
                     step.recovered.push((*task, report));
+                    recovered.begin_count(self.options.clock);
                     *slot = Slot::Running(Box::new(Running {
                         task: recovered,
                         skips: std::mem::take(skips),
@@ -342,6 +384,7 @@ impl Worker {
             return;
         }
         running.skips.add(fault);
+        step.recovering.push(number);
         let slot = self.recovering(number, running.skips, running.faults);
         self.slots.insert(number, slot);
     }
@@ -360,6 +403,7 @@ impl Worker {
             }
             Err(CommitError::Unknown(_)) => {
                 for part in parts {
+                    step.recovering.push(part.task);
                     let slot = self.recovering(part.task, Skips::default(), VecDeque::new());
                     self.slots.insert(part.task, slot);
                 }
@@ -383,7 +427,10 @@ impl Worker {
                 .sum::<u64>();
             step.outputs += part.closed.outputs.len() as u64;
             let state = part.closed.changelog.iter().flatten();
-            step.state_bytes += state.map(|record| record.size() as u64).sum::<u64>();
+            let state_bytes = state.map(|record| record.size() as u64).sum::<u64>();
+            step.state_bytes += state_bytes;
+            let outputs = by_topic(&part.closed.outputs);
+            step.committed.push(Committed { record: part.closed.record, outputs, state_bytes });
             if part.releases {
                 released.push(part.task);
             } else if let Some(Slot::Running(running)) = self.slots.get_mut(&part.task) {
@@ -397,13 +444,14 @@ impl Worker {
             }
             return Ok(());
         }
-        self.give_back(&released)
+        self.give_back(&released, step)
     }
 
-    fn give_back(&mut self, tasks: &[u32]) -> Result<(), WorkerError> {
+    fn give_back(&mut self, tasks: &[u32], step: &mut Step) -> Result<(), WorkerError> {
         for task in tasks {
             self.slots.remove(task);
         }
+        step.gone.extend(tasks);
         if !tasks.is_empty() {
             self.member.release(tasks)?;
         }
@@ -437,6 +485,18 @@ impl Worker {
         }
         Ok(Transaction { generation, appends: appends.into_iter().collect(), offsets })
     }
+}
+
+/// How many records go to each topic.
+fn by_topic(outputs: &[Output]) -> Vec<(SmolStr, u64)> {
+    let mut counts: Vec<(SmolStr, u64)> = Vec::new();
+    for output in outputs {
+        match counts.iter_mut().find(|(topic, _)| *topic == output.at.topic) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((output.at.topic.clone(), 1)),
+        }
+    }
+    counts
 }
 
 /// The record of an epoch as it lies in the journal.

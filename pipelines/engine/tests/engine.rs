@@ -369,14 +369,16 @@ fn state_untouched_for_long_is_dropped_and_a_crash_changes_nothing_of_it() {
                 driver.crash();
             }
         }
-        let sizes = driver.worker().unwrap().tasks().next().map(tidewire_engine::task::Task::sizes);
-        (features(&seen).into_iter().map(|(key, _, count)| (key, count)).collect::<Vec<_>>(), sizes, driver)
+        let view = driver.worker().unwrap().tasks().next().map(tidewire_engine::task::Task::view);
+        (features(&seen).into_iter().map(|(key, _, count)| (key, count)).collect::<Vec<_>>(), view, driver)
     };
-    let (straight, sizes, _) = counts(false);
+    let (straight, view, _) = counts(false);
     let expected = [("A.X", 1.0), ("B.X", 1.0), ("B.X", 2.0), ("A.X", 2.0), ("B.X", 3.0), ("A.X", 1.0)]
         .map(|(k, n)| (k.to_owned(), n));
     // One second to live and an eighth: at 2,500 the watermark is 2,400, and A.X, last seen at 900, goes.
     assert_eq!(straight, expected);
-    assert_eq!(sizes.unwrap()[0].1, 2, "two keys are held");
+    let operator = &view.unwrap().operators[0];
+    assert_eq!(operator.size.keys, 2, "two keys are held");
+    assert_eq!((operator.work.taken, operator.work.given), (6, 6));
     assert_eq!(counts(true).0, expected);
 }

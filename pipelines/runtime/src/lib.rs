@@ -6,3 +6,6 @@ pub mod kafka;
 pub mod live;
 pub mod registry;
 pub mod synchronised;
+pub mod watch;
+
+mod narrate;

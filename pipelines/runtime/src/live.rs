@@ -14,7 +14,8 @@ use tidewire_engine::recovery::{RecoveryOptions, RecoveryReport};
 use tidewire_engine::worker::{Step, Worker, WorkerError, WorkerOptions};
 use tidewire_schemas::SchemaBook;
 
-use crate::clock::now_ms;
+use crate::clock::{monotonic_ns, now_ms};
+use crate::watch::{Watch, Watched, Who};
 
 /// How long a worker with nothing to do waits for the log before it looks at the clock again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -28,7 +29,7 @@ const MAX_EVENTS: usize = 1024;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// How to run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LiveOptions {
     /// Threads a stage.
     pub workers: usize,
@@ -38,11 +39,19 @@ pub struct LiveOptions {
     pub accept_change: bool,
     /// Begins the writers' names, so that two processes do not fence each other.
     pub member_prefix: SmolStr,
+    /// Who looks on.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 impl Default for LiveOptions {
     fn default() -> Self {
-        Self { workers: 1, recover_only: false, accept_change: false, member_prefix: "tidewire".into() }
+        Self {
+            workers: 1,
+            recover_only: false,
+            accept_change: false,
+            member_prefix: "tidewire".into(),
+            watch: None,
+        }
     }
 }
 
@@ -154,7 +163,10 @@ pub fn run(
                     member: member.clone(),
                     recovery: RecoveryOptions { accept_change: options.accept_change },
                     recover_only: options.recover_only,
+                    clock: options.watch.is_some().then_some(monotonic_ns),
                 },
+                who: Arc::new(Who { stage: spec.name.clone(), worker: number, member: member.clone() }),
+                watch: options.watch.clone(),
                 stop: Arc::clone(stop),
                 events: events.clone(),
             };
@@ -218,22 +230,31 @@ struct WorkerThread {
     options: WorkerOptions,
     stop: Arc<AtomicBool>,
     events: SyncSender<LiveEvent>,
+    who: Arc<Who>,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 impl WorkerThread {
     fn run(&self) -> Ended {
+        let mut watched = Watched::new(&self.who, self.watch.clone());
+        let ended = self.run_watched(&mut watched);
+        watched.ended(ended.as_ref().err().map(ToString::to_string).as_deref());
+        ended
+    }
+
+    fn run_watched(&self, watched: &mut Watched) -> Ended {
         let mut wait = REJOIN_WAIT;
         while !self.stop.load(Ordering::SeqCst) {
             let began = Instant::now();
-            let served = self.serve();
+            let served = self.serve(watched);
             if began.elapsed() > LONGEST_REJOIN_WAIT {
                 wait = REJOIN_WAIT;
             }
             match served {
                 Ok(()) => return Ok(()),
-                Err(WorkerError::Fenced(why)) => self.wait_to_rejoin(why, &mut wait),
+                Err(WorkerError::Fenced(why)) => self.wait_to_rejoin(why, &mut wait, watched),
                 Err(WorkerError::Log(error @ LogError::Unavailable { .. })) => {
-                    self.wait_to_rejoin(error.to_string(), &mut wait);
+                    self.wait_to_rejoin(error.to_string(), &mut wait, watched);
                 }
                 Err(error) => {
                     self.stop.store(true, Ordering::SeqCst);
@@ -245,7 +266,8 @@ impl WorkerThread {
     }
 
     /// Waits longer each time that it fails again soon.
-    fn wait_to_rejoin(&self, why: String, wait: &mut Duration) {
+    fn wait_to_rejoin(&self, why: String, wait: &mut Duration, watched: &Watched) {
+        watched.rejoins(&why);
         self.tell(LiveEvent::Rejoining { stage: self.spec.name.clone(), why });
         let until = Instant::now() + *wait;
         while Instant::now() < until && !self.stop.load(Ordering::SeqCst) {
@@ -254,18 +276,21 @@ impl WorkerThread {
         *wait = (*wait * 2).min(LONGEST_REJOIN_WAIT);
     }
 
-    fn serve(&self) -> Ended {
+    fn serve(&self, watched: &mut Watched) -> Ended {
         let begun = Instant::now();
-        let mut worker = Worker::new(
+        let mut worker = Worker::watched(
             Arc::clone(&self.log),
             Arc::clone(&self.spec),
             Arc::clone(&self.book),
             self.options.clone(),
+            |member| watched.around(member),
         )?;
         let (mut sum, mut latencies_us, mut told) = (Step::default(), Vec::new(), Instant::now());
         loop {
             if self.stop.load(Ordering::SeqCst) {
+                let started = Instant::now();
                 let step = worker.stop(now_ms())?;
+                watched.stepped(started.elapsed(), &step);
                 add(&mut sum, &step);
                 self.report(&mut sum, &mut latencies_us);
                 return Ok(());
@@ -275,6 +300,8 @@ impl WorkerThread {
             if step.epochs > 0 {
                 latencies_us.push(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
             }
+            watched.stepped(started.elapsed(), &step);
+            watched.sample(&worker, &step);
             self.tell_of(&step, begun);
             add(&mut sum, &step);
             if !step.worked || told.elapsed() >= REPORT_EVERY {

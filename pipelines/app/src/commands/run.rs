@@ -1,15 +1,18 @@
 //! `tidewire run`: the stages of a pipeline file, live, until Ctrl-C.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clap::builder::BoolishValueParser;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use smol_str::format_smolstr;
+use smol_str::{SmolStr, format_smolstr};
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::live::{self, LiveEvent, LiveOptions, LiveSummary};
 use tidewire_runtime::synchronised::{self, SyncOptions, group_of};
@@ -17,12 +20,18 @@ use tidewire_schemas::EventTime;
 
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
+use crate::http::{Http, HttpOptions, STALL_AFTER};
 use crate::interrupt;
+use crate::logging;
 use crate::open::{self, OpenLog};
-use crate::pipeline::{Pipeline, plural};
+use crate::pipeline::{Deployment, Pipeline, plural};
 use crate::start::{Prepared, note_pipeline, prepare};
 use crate::table::grouped;
 
+/// How long the end of the process may take where nothing is said.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest name of a member.
+const MAX_MEMBER_CHARS: usize = 120;
 /// How often retention and compaction are looked at.
 const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that one round of that may read.
@@ -38,16 +47,26 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 ///   tidewire run pipelines/market-intel.toml
 ///   tidewire run market-intel --workers 4 --data /var/lib/tidewire
 ///   tidewire run market-intel --bootstrap localhost:9092      on Kafka; start it as often as wanted to scale out
+///   tidewire run market-intel --http 127.0.0.1:9464 --log-format json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// The pipeline file, or the name of one that ships, such as market-intel.
     file: PathBuf,
-    /// Threads a stage; a stage has no more than it has tasks.
-    #[arg(long, value_name = "N", default_value = "1")]
-    workers: NonZeroUsize,
+    /// Threads a stage; a stage has no more than it has tasks [default: 1, or `workers` of the file's [run]].
+    #[arg(long, env = "TIDEWIRE_WORKERS", value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Serve /healthz, /readyz and /metrics here; port 0 takes a free one and says which [default: `listen` of the file's
+    /// [http], or nowhere].
+    #[arg(long, env = "TIDEWIRE_HTTP", value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// After Ctrl-C or SIGTERM, how many seconds the end may take: then the process aborts, which loses nothing
+    /// [default: 30, or `stop_timeout_ms` of the file's [run]].
+    #[arg(long, env = "TIDEWIRE_STOP_TIMEOUT", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    stop_timeout: Option<u32>,
     /// Recover every task, write its state, and end: with the recorded build, before a changed one takes over.
-    #[arg(long)]
+    #[arg(long, env = "TIDEWIRE_RECOVER_ONLY", value_parser = BoolishValueParser::new())]
     recover_only: bool,
     /// Run all stages in this one process under one virtual time, over what the inputs hold now, from their start to
     /// their end: the result is the same each time. The pipeline must not have run on this log before.
@@ -55,21 +74,27 @@ pub struct Args {
     synchronised: bool,
     /// Go on though the changed build or file gives other outputs for what was recorded; not for stages that make
     /// orders.
-    #[arg(long)]
+    #[arg(long, env = "TIDEWIRE_ACCEPT_CHANGE", value_parser = BoolishValueParser::new())]
     accept_change: bool,
+    /// Begins the names of this process's writers. Unique among the processes of a pipeline, for of two of one name the
+    /// later one shuts the earlier one out; one that is the same after a restart shuts out what its former self left
+    /// [default: pipeline, host and process].
+    #[arg(long, env = "TIDEWIRE_MEMBER", value_name = "NAME", value_parser = member_name)]
+    member: Option<SmolStr>,
 }
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let loaded = load_pipeline(&args.file)?;
     let pipeline = &loaded.pipeline;
+    let chosen = Chosen::new(args, &pipeline.deployment, &context.deployment);
     let open = open::to_run(context, &pipeline.deployment)?;
     if !args.synchronised {
         check_not_synchronised(&*open.log, pipeline)?;
     }
     let prepared = prepare(&*open.log, &open.book, pipeline)?;
     note_pipeline(&*open.log, &loaded, args.synchronised)?;
-    announce(args, pipeline, &prepared, &open.place.to_string())?;
-    let stop = interrupt::stop_flag()?;
+    announce(args, pipeline, &prepared, &open.place.to_string());
+    let stop = interrupt::stop_flag_within(Some(chosen.stop_timeout))?;
     let house = match open.embedded() {
         Some(log) => {
             Some(log.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?)
@@ -77,30 +102,110 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         None => None,
     };
     if args.synchronised {
-        return run_synchronised(args, pipeline, &open, &stop);
+        return run_synchronised(chosen.workers, pipeline, &open, &stop);
     }
+    let http = serve(&chosen, pipeline, &open.log, &stop)?;
     let options = LiveOptions {
-        workers: args.workers.get(),
+        workers: chosen.workers,
         recover_only: args.recover_only,
         accept_change: args.accept_change,
-        member_prefix: format_smolstr!("{}-{}", pipeline.name, std::process::id()),
+        member_prefix: args.member.clone().unwrap_or_else(|| default_member(&pipeline.name)),
+        watch: http.as_ref().map(Http::watch),
     };
     let mut screen = Screen::new();
     let done =
         live::run(&open.log, &open.book, &pipeline.stages, &options, &stop, |event| screen.take(event));
     screen.clear();
+    drop(http);
     drop(house);
     let summary = done?;
-    finish(&summary, args.recover_only)
+    Ok(finish(&summary, args.recover_only))
+}
+
+/// What may be said by flag, in the environment, in the pipeline file or in that of `--config`: the first that says it
+/// holds.
+struct Chosen {
+    workers: usize,
+    stop_timeout: Duration,
+    listen: Option<SocketAddr>,
+    stall_after: Duration,
+}
+
+impl Chosen {
+    fn new(args: &Args, file: &Deployment, config: &Deployment) -> Self {
+        let files = [file, config];
+        let of_run = files.iter().filter_map(|file| file.run.as_ref());
+        let of_http = files.iter().filter_map(|file| file.http.as_ref());
+        let (workers, timeout) =
+            (of_run.clone().find_map(|run| run.workers), of_run.clone().find_map(|run| run.stop_timeout));
+        let args_timeout = args.stop_timeout.map(|s| Duration::from_secs(s.into()));
+        Self {
+            workers: args.workers.or(workers).map_or(1, NonZeroUsize::get),
+            stop_timeout: args_timeout.or(timeout).unwrap_or(STOP_TIMEOUT),
+            listen: args.http.or(of_http.clone().find_map(|http| http.listen)),
+            stall_after: of_http.clone().find_map(|http| http.stall_after).unwrap_or(STALL_AFTER),
+        }
+    }
+}
+
+/// Names go into transactional ids and thread names: the characters of names in pipeline files, and dots.
+fn member_name(text: &str) -> Result<SmolStr, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.is_empty() || text.len() > MAX_MEMBER_CHARS || !text.chars().all(fits) {
+        return Err(format!("up to {MAX_MEMBER_CHARS} letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(text.into())
+}
+
+/// In containers every process has the same number, so the host is part of it.
+fn default_member(pipeline: &str) -> SmolStr {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let id = std::process::id();
+    let name = format!("{pipeline}-{host}-{id}");
+    if host.is_empty() || member_name(&name).is_err() {
+        format_smolstr!("{pipeline}-{id}")
+    } else {
+        name.into()
+    }
+}
+
+/// Starts what is served, if an address was given.
+fn serve(
+    chosen: &Chosen,
+    pipeline: &Pipeline,
+    log: &Arc<dyn Log>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Option<Http>> {
+    let Some(listen) = chosen.listen else { return Ok(None) };
+    let known = pipeline.stages.first().and_then(|stage| stage.driving());
+    let options = HttpOptions {
+        listen,
+        stall_after: chosen.stall_after,
+        pipeline: pipeline.name.clone(),
+        known_topic: known.map(|input| input.topic.clone()).unwrap_or_default(),
+    };
+    let http = Http::start(&options, log, stop)?;
+    say(&format!("health and metrics: http://{}", http.at));
+    Ok(Some(http))
+}
+
+/// A line for people; in JSON an event.
+fn say(text: &str) {
+    if logging::is_json() {
+        tracing::info!("{text}");
+    } else {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
 }
 
 fn run_synchronised(
-    args: &Args,
+    workers: usize,
     pipeline: &Pipeline,
     open: &OpenLog,
     stop: &AtomicBool,
 ) -> anyhow::Result<u8> {
-    let options = SyncOptions { workers: args.workers.get(), ..SyncOptions::default() };
+    let options = SyncOptions { workers, ..SyncOptions::default() };
     let screen = Screen::new();
     let mut done = 0;
     let summary = synchronised::run(&open.log, &open.book, &pipeline.stages, &options, stop, |progress| {
@@ -109,15 +214,14 @@ fn run_synchronised(
         screen.bar.set_message(format!("{time}: {} records", grouped(done)));
     })?;
     screen.clear();
-    writeln!(
-        io::stderr().lock(),
+    say(&format!(
         "{}: {} records in, {} out, {} rounds, {} faults",
         if summary.stopped { "stopped" } else { "done" },
         grouped(summary.records),
         grouped(summary.outputs),
         grouped(summary.rounds),
         grouped(summary.faults),
-    )?;
+    ));
     Ok(cli::OK)
 }
 
@@ -138,19 +242,22 @@ fn check_not_synchronised(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<
     Ok(())
 }
 
-fn announce(args: &Args, pipeline: &Pipeline, prepared: &Prepared, dir: &str) -> io::Result<()> {
-    let mut err = io::stderr().lock();
+fn announce(args: &Args, pipeline: &Pipeline, prepared: &Prepared, dir: &str) {
     for warning in &pipeline.warnings {
-        writeln!(err, "warning: {warning}")?;
+        if logging::is_json() {
+            tracing::warn!("{warning}");
+        } else {
+            say(&format!("warning: {warning}"));
+        }
     }
     for warning in &prepared.warnings {
         writeln!(err, "{warning}")?;
     }
     if !prepared.limits_written.is_empty() {
-        writeln!(err, "risk limits written: {}", prepared.limits_written.join(", "))?;
+        say(&format!("risk limits written: {}", prepared.limits_written.join(", ")));
     }
     for key in &prepared.limits_kept {
-        writeln!(err, "risk limits of {key} differ from the file's: those in the log hold")?;
+        say(&format!("risk limits of {key} differ from the file's: those in the log hold"));
     }
     let stages: Vec<String> = pipeline
         .stages
@@ -161,27 +268,26 @@ fn announce(args: &Args, pipeline: &Pipeline, prepared: &Prepared, dir: &str) ->
         })
         .collect();
     let doing = if args.recover_only { "recovering" } else { "running" };
-    writeln!(err, "{doing} {} on {dir}: {}; Ctrl-C stops", pipeline.name, stages.join(", "))
+    say(&format!("{doing} {} on {dir}: {}; Ctrl-C stops", pipeline.name, stages.join(", ")));
 }
 
-fn finish(summary: &LiveSummary, recover_only: bool) -> anyhow::Result<u8> {
-    let mut err = io::stderr().lock();
+fn finish(summary: &LiveSummary, recover_only: bool) -> u8 {
     let doing = if recover_only { "recovered" } else { "stopped" };
-    writeln!(
-        err,
+    say(&format!(
         "{doing}: {} records in, {} out, {} epochs, {} faults",
         grouped(summary.records),
         grouped(summary.outputs),
         grouped(summary.epochs),
         grouped(summary.faults),
-    )?;
-    if summary.halted.is_empty() {
-        return Ok(cli::OK);
-    }
+    ));
     for (stage, task, why) in &summary.halted {
-        writeln!(err, "halted: stage {stage}, task {task}: {why}")?;
+        if logging::is_json() {
+            tracing::error!(%stage, task, reason = %why, "halted");
+        } else {
+            say(&format!("halted: stage {stage}, task {task}: {why}"));
+        }
     }
-    Ok(cli::FAILED)
+    if summary.halted.is_empty() { cli::OK } else { cli::FAILED }
 }
 
 /// One line on a terminal; elsewhere only what must be known.
@@ -197,7 +303,7 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        let bar = if io::stderr().is_terminal() {
+        let bar = if io::stderr().is_terminal() && !logging::is_json() {
             let style = ProgressStyle::with_template("{spinner} {msg}");
             let bar = ProgressBar::new_spinner()
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -241,7 +347,11 @@ impl Screen {
         }
     }
 
+    /// For people: the process's log tells the same with fields.
     fn say(&self, text: &str) {
+        if logging::is_json() {
+            return;
+        }
         self.bar.suspend(|| {
             let _ = writeln!(io::stderr(), "{text}");
         });
@@ -277,5 +387,54 @@ impl Screen {
 
     fn clear(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::pipeline::load_deployment;
+
+    fn args(workers: Option<usize>, http: Option<&str>, stop_timeout: Option<u32>) -> Args {
+        Args {
+            file: PathBuf::new(),
+            workers: workers.and_then(NonZeroUsize::new),
+            http: http.map(|http| http.parse().unwrap()),
+            stop_timeout,
+            recover_only: false,
+            synchronised: false,
+            accept_change: false,
+            member: None,
+        }
+    }
+
+    #[test]
+    fn the_flag_goes_before_the_pipeline_file_and_that_before_the_configuration() {
+        let read = |text: &str| load_deployment("f.toml", text, Vec::new()).unwrap();
+        let file = read("[run]\nworkers = 2\n");
+        let config = read(
+            "[run]\nworkers = 3\nstop_timeout_ms = 4_000\n[http]\nlisten = \"127.0.0.1:5\"\nstall_after_ms = 6_000\n",
+        );
+        let show = |chosen: &Chosen| {
+            let listen = chosen.listen.map_or_else(String::new, |listen| listen.to_string());
+            (chosen.workers, chosen.stop_timeout.as_secs(), listen, chosen.stall_after.as_secs())
+        };
+        let nothing = Deployment::default();
+        let none = args(None, None, None);
+        assert_eq!(show(&Chosen::new(&none, &nothing, &nothing)), (1, 30, String::new(), 60));
+        assert_eq!(show(&Chosen::new(&none, &file, &config)), (2, 4, "127.0.0.1:5".to_owned(), 6));
+        let all = args(Some(7), Some("127.0.0.1:8"), Some(9));
+        assert_eq!(show(&Chosen::new(&all, &file, &config)), (7, 9, "127.0.0.1:8".to_owned(), 6));
+    }
+
+    #[test]
+    fn names_of_members_can_be_names_of_writers() {
+        assert_eq!(member_name("tidewire-0").unwrap(), "tidewire-0");
+        for wrong in ["", "a b", "a/b", &"a".repeat(MAX_MEMBER_CHARS + 1)] {
+            assert!(member_name(wrong).is_err(), "{wrong}");
+        }
+        assert!(default_member("bars").starts_with("bars-"));
     }
 }

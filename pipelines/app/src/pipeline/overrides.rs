@@ -14,7 +14,7 @@ use super::tree::{Entry, Node, Table, Value, parse_value};
 pub const PREFIX: &str = "TIDEWIRE__";
 
 /// Sections that may be made by a variable alone.
-const MAKEABLE: [&str; 2] = ["engine", "topics"];
+const MAKEABLE: [&str; 4] = ["engine", "topics", "http", "run"];
 /// Keys by which an element of an array of tables is known.
 const NAMES: [&str; 3] = ["name", "id", "topic"];
 

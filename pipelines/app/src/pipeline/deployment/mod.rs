@@ -2,10 +2,14 @@
 //!
 //! They may stand in the pipeline file, or in a file of their own that `--config` names. One subject a file.
 
+mod http;
 mod kafka;
+mod run;
 mod secret;
 
+pub use http::HttpTable;
 pub use kafka::KafkaTable;
+pub use run::RunTable;
 pub use secret::SecretSource;
 
 use super::fields::Fields;
@@ -17,12 +21,20 @@ use super::tree::{self, Table};
 pub struct Deployment {
     /// `[kafka]`: the log is a Kafka cluster.
     pub kafka: Option<KafkaTable>,
+    /// `[http]`: health and metrics are served.
+    pub http: Option<HttpTable>,
+    /// `[run]`: how a process runs.
+    pub run: Option<RunTable>,
 }
 
 impl Deployment {
     /// Reads the tables out of a file's.
     pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Self {
-        Self { kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)) }
+        Self {
+            kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)),
+            http: fields.table("http", problems).map(|table| HttpTable::read(table, problems)),
+            run: fields.table("run", problems).map(|table| RunTable::read(table, problems)),
+        }
     }
 }
 
