@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
+use crate::commands::{
+    check, dead_letters, demo, import, operators, run, schemas, status, tail, topics, verify,
+};
 use crate::files::load_config;
 use crate::open::Durability;
 use crate::pipeline::{Deployment, PipelineError};
@@ -79,6 +81,8 @@ enum Command {
     Tail(tail::Args),
     /// List, describe or make topics.
     Topics(topics::Args),
+    /// List, check, register or serve schemas.
+    Schemas(schemas::Args),
     /// Show where each task stands, and what it waits for.
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Schemas(args) => schemas::run(args, &context),
         Command::Topics(args) => topics::run(args, &context),
         Command::DeadLetters(args) => dead_letters::run(args, &context),
         Command::Operators(args) => operators::run(args),

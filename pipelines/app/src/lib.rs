@@ -12,6 +12,7 @@ pub mod open;
 pub mod pipeline;
 mod recorded;
 pub mod records;
+pub mod registry_settings;
 pub mod start;
 mod table;
 mod topic_check;

@@ -19,7 +19,7 @@ use tidewire_runtime::registry::{
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::interrupt;
-use crate::open::{self, OpenFor};
+use crate::open::{self, BareLog, OpenFor};
 use crate::pipeline::Pipeline;
 use crate::registry_settings;
 use crate::table::{Align, Table};
@@ -50,7 +50,7 @@ enum What {
         #[arg(default_value = "")]
         prefix: String,
         #[command(flatten)]
-        which: Which,
+        which: WhichOf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -63,7 +63,7 @@ enum What {
         #[arg(long, value_name = "N")]
         version: Option<u32>,
         #[command(flatten)]
-        which: Which,
+        which: WhichOf,
     },
     /// Tell which of this build's schemas are registered for a pipeline's topics, and which may not be. The exit code
     /// is 1 if one may not be registered, or is missing where nothing registers it by itself.
@@ -100,6 +100,16 @@ struct Which {
     url: Option<String>,
 }
 
+/// Which registry, where no pipeline file is named anyway.
+#[derive(Clone, Debug, clap::Args)]
+struct WhichOf {
+    #[command(flatten)]
+    which: Which,
+    /// Take the registry from this pipeline file's `[schema_registry]`.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pipeline: Option<PathBuf>,
+}
+
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match &args.what {
         What::List { prefix, which, json } => list(prefix, which, *json, context),
@@ -110,7 +120,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
 }
 
-fn list(prefix: &str, which: &Which, as_json: bool, context: &Context) -> anyhow::Result<u8> {
+fn list(prefix: &str, which: &WhichOf, as_json: bool, context: &Context) -> anyhow::Result<u8> {
     let registry = connect(&which.options()?, OpenFor::Reading, context)?;
     let mut all: Vec<Registered> = Vec::new();
     for subject in registry.subjects()?.iter().filter(|subject| subject.starts_with(prefix)) {
@@ -129,8 +139,7 @@ fn list(prefix: &str, which: &Which, as_json: bool, context: &Context) -> anyhow
         writeln!(out, "no schemas are registered in {}", registry.place())?;
         return Ok(cli::OK);
     }
-    let mut table =
-        Table::new(&[("subject", Align::Left), ("version", Align::Right), ("id", Align::Right)]);
+    let mut table = Table::new(&[("subject", Align::Left), ("version", Align::Right), ("id", Align::Right)]);
     for entry in all {
         table.row([entry.subject, entry.version.to_string(), entry.id.to_string()]);
     }
@@ -138,7 +147,7 @@ fn list(prefix: &str, which: &Which, as_json: bool, context: &Context) -> anyhow
     Ok(cli::OK)
 }
 
-fn show(schema: &str, version: Option<u32>, which: &Which, context: &Context) -> anyhow::Result<u8> {
+fn show(schema: &str, version: Option<u32>, which: &WhichOf, context: &Context) -> anyhow::Result<u8> {
     let registry = connect(&which.options()?, OpenFor::Reading, context)?;
     let text = match (schema.parse::<u32>(), version) {
         (Ok(id), None) => registry
@@ -147,8 +156,7 @@ fn show(schema: &str, version: Option<u32>, which: &Which, context: &Context) ->
             .to_string(),
         _ => {
             let versions = registry.versions(schema)?;
-            let wanted =
-                versions.iter().filter(|entry| version.is_none_or(|wanted| wanted == entry.version));
+            let wanted = versions.iter().filter(|entry| version.is_none_or(|wanted| wanted == entry.version));
             match wanted.last() {
                 Some(entry) => entry.schema.clone(),
                 None if versions.is_empty() => {
@@ -204,8 +212,7 @@ fn check(file: &Path, which: &Which, as_json: bool, context: &Context) -> anyhow
         serde_json::to_writer_pretty(&mut out, &shown.collect::<Vec<_>>())?;
         writeln!(out)?;
     } else {
-        let mut table =
-            Table::new(&[("subject", Align::Left), ("state", Align::Left), ("id", Align::Right)]);
+        let mut table = Table::new(&[("subject", Align::Left), ("state", Align::Left), ("id", Align::Right)]);
         for standing in &all {
             let id = standing.id.map_or_else(String::new, |id| id.to_string());
             table.row([standing.subject.clone(), standing.word().to_owned(), id]);
@@ -213,7 +220,11 @@ fn check(file: &Path, which: &Which, as_json: bool, context: &Context) -> anyhow
         table.write(&mut out, "")?;
         write_problems(&mut out, &all)?;
         if missing > 0 {
-            writeln!(out, "{missing} are missing: `tidewire schemas register {}` registers them", file.display())?;
+            writeln!(
+                out,
+                "{missing} are missing: `tidewire schemas register {}` registers them",
+                file.display()
+            )?;
         }
     }
     let ready = refused == 0 && (missing == 0 || options.auto_register);
@@ -257,11 +268,16 @@ fn serve(listen: SocketAddr, context: &Context) -> anyhow::Result<u8> {
     Ok(cli::OK)
 }
 
-impl Which {
+impl WhichOf {
     fn options(&self) -> anyhow::Result<RegistryOptions> {
-        registry_settings::options(None, self.url.as_deref())
+        match &self.pipeline {
+            Some(file) => Ok(self.which.options_of(file)?.1),
+            None => registry_settings::options(None, self.which.url.as_deref()),
+        }
     }
+}
 
+impl Which {
     fn options_of(&self, file: &Path) -> anyhow::Result<(Pipeline, RegistryOptions)> {
         let loaded = load_pipeline(file)?;
         let options = registry_settings::options(Some(&loaded), self.url.as_deref())?;
@@ -269,15 +285,30 @@ impl Which {
     }
 }
 
+/// A registry, and the log that it lies in.
+struct Connected {
+    registry: Box<dyn SchemaRegistry>,
+    /// Keeps the log open, for other processes too.
+    _log: Option<BareLog>,
+}
+
+impl std::ops::Deref for Connected {
+    type Target = dyn SchemaRegistry;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.registry
+    }
+}
+
 /// The registry that the options name.
-fn connect(
-    options: &RegistryOptions,
-    purpose: OpenFor,
-    context: &Context,
-) -> anyhow::Result<Box<dyn SchemaRegistry>> {
+fn connect(options: &RegistryOptions, purpose: OpenFor, context: &Context) -> anyhow::Result<Connected> {
     match &options.source {
-        Source::Log => Ok(Box::new(LogRegistry::new(open::without_schemas(context, purpose)?.log))),
-        Source::Rest(rest) => Ok(Box::new(RestRegistry::new(rest)?)),
+        Source::Log => {
+            let open = open::without_schemas(context, purpose)?;
+            let registry = Box::new(LogRegistry::new(Arc::clone(&open.log)));
+            Ok(Connected { registry, _log: Some(open) })
+        }
+        Source::Rest(rest) => Ok(Connected { registry: Box::new(RestRegistry::new(rest)?), _log: None }),
     }
 }
 

@@ -265,7 +265,8 @@ mod tests {
         for (url, why) in [
             ("http://user:hunter2@host:1", "password"),
             ("ftp://hunter2", "begins with"),
-            ("http://", "not the address"),
+            ("http://", "begins with"),
+            ("http:///x", "not the address"),
             ("http://host/?token=hunter2", "not the address"),
         ] {
             let problem = RestOptions::new([url]);

@@ -1,0 +1,36 @@
+//! Which schema registry a pipeline file names, and what its topics need there.
+
+use tidewire_runtime::registry::{Placement, RegistryOptions, RestOptions, Source};
+use tidewire_schemas::Kind;
+
+use crate::files::Loaded;
+use crate::pipeline::Pipeline;
+
+/// The registry of a pipeline file, or the one at `url`, or the log's own.
+pub fn options(_loaded: Option<&Loaded>, url: Option<&str>) -> anyhow::Result<RegistryOptions> {
+    let mut options = RegistryOptions::default();
+    if let Some(url) = url {
+        options.source = Source::Rest(RestOptions::new([url]));
+    }
+    Ok(options)
+}
+
+/// The records of a pipeline on topics of its own: those that stages write, its journal and its changelogs.
+pub fn placements(pipeline: &Pipeline) -> Vec<Placement> {
+    let mut all = Vec::new();
+    for topic in &pipeline.topics {
+        let kinds = topic.kinds.iter().flatten();
+        all.extend(kinds.map(|kind| Placement::on(topic.name.clone(), *kind)));
+    }
+    for stage in &pipeline.stages {
+        all.push(Placement::on(stage.epochs_topic(), Kind::EpochRecord));
+        all.push(Placement::on(stage.changelog_topic(), Kind::CutMarker));
+    }
+    let mut once: Vec<Placement> = Vec::new();
+    for placement in all {
+        if !once.contains(&placement) {
+            once.push(placement);
+        }
+    }
+    once
+}
