@@ -57,6 +57,9 @@ pub struct Cli {
     /// TOML file with [kafka] and other tables of docs/configuration.md; for `run` the pipeline file's own come first.
     #[arg(long, global = true, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Addresses of a schema registry, parted by commas [default: the log's own registry].
+    #[arg(long, global = true, env = "TIDEWIRE_REGISTRY", value_name = "URL")]
+    registry: Option<String>,
     /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
     #[arg(long, global = true, value_name = "WHEN")]
     durability: Option<Durability>,
@@ -102,6 +105,8 @@ pub struct Context {
     pub durability: Option<Durability>,
     /// Brokers that were named on the command line.
     pub bootstrap: Option<String>,
+    /// Addresses of a schema registry that were named on the command line.
+    pub registry: Option<String>,
     /// What the file of `--config` says.
     pub deployment: Deployment,
 }
@@ -124,8 +129,13 @@ pub fn main() -> ExitCode {
         Ok(deployment) => deployment.unwrap_or_default(),
         Err(error) => return ExitCode::from(report(&error)),
     };
-    let context =
-        Context { data: cli.data, durability: cli.durability, bootstrap: cli.bootstrap, deployment };
+    let context = Context {
+        data: cli.data,
+        durability: cli.durability,
+        bootstrap: cli.bootstrap,
+        registry: cli.registry,
+        deployment,
+    };
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args, &context),
         Command::Run(args) => run::run(args, &context),

@@ -23,7 +23,7 @@ use tidewire_engine::log::LogError;
 pub use book::{open_book, open_book_with, read_book, read_book_with};
 pub use level::Level;
 pub use log::{LogRegistry, MAX_SCHEMAS, SCHEMAS_TOPIC, registered};
-pub use options::{Credentials, RegistryOptions, RestOptions, Secret, Source, Tls};
+pub use options::{Credentials, RegistryOptions, RestOptions, SecretFrom, Source, Tls};
 pub use place::{Placement, standard_placements};
 pub use rest::RestRegistry;
 

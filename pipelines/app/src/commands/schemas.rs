@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,22 +13,22 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tidewire_runtime::registry::server::RegistryServer;
 use tidewire_runtime::registry::{
-    LogRegistry, Placement, Registered, RegistryOptions, RestRegistry, SchemaRegistry, Source,
-    standard_placements,
+    LogRegistry, Placement, Registered, RestRegistry, SchemaRegistry, Source, standard_placements,
 };
 
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::interrupt;
 use crate::open::{self, BareLog, OpenFor};
-use crate::pipeline::Pipeline;
-use crate::registry_settings;
+use crate::pipeline::{Deployment, Pipeline};
+use crate::placements::placements;
 use crate::table::{Align, Table};
 
 /// How often `serve` looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The registry is the log's own, unless the pipeline file's `[schema_registry]` or `--url` names another one.
+/// The registry is the log's own, unless `--registry` or `[schema_registry]` of the pipeline file, or of the file of
+/// `--config`, names another one.
 ///
 /// Examples:
 ///   tidewire schemas list
@@ -49,8 +50,6 @@ enum What {
         /// Only subjects that begin so.
         #[arg(default_value = "")]
         prefix: String,
-        #[command(flatten)]
-        which: WhichOf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -62,16 +61,12 @@ enum What {
         /// Its version under the subject [default: the last one].
         #[arg(long, value_name = "N")]
         version: Option<u32>,
-        #[command(flatten)]
-        which: WhichOf,
     },
     /// Tell which of this build's schemas are registered for a pipeline's topics, and which may not be. The exit code
     /// is 1 if one may not be registered, or is missing where nothing registers it by itself.
     Check {
         /// The pipeline file, or the name of one that ships, such as market-intel.
         file: PathBuf,
-        #[command(flatten)]
-        which: Which,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -80,8 +75,6 @@ enum What {
     Register {
         /// The pipeline file, or the name of one that ships, such as market-intel.
         file: PathBuf,
-        #[command(flatten)]
-        which: Which,
     },
     /// Serve the log's schemas as a Confluent schema registry until Ctrl-C. For development: whoever reaches the
     /// address may register.
@@ -92,36 +85,18 @@ enum What {
     },
 }
 
-/// Which registry.
-#[derive(Clone, Debug, clap::Args)]
-struct Which {
-    /// Address of a schema registry, instead of the log's own.
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-}
-
-/// Which registry, where no pipeline file is named anyway.
-#[derive(Clone, Debug, clap::Args)]
-struct WhichOf {
-    #[command(flatten)]
-    which: Which,
-    /// Take the registry from this pipeline file's `[schema_registry]`.
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
-    pipeline: Option<PathBuf>,
-}
-
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match &args.what {
-        What::List { prefix, which, json } => list(prefix, which, *json, context),
-        What::Show { schema, version, which } => show(schema, *version, which, context),
-        What::Check { file, which, json } => check(file, which, *json, context),
-        What::Register { file, which } => register(file, which, context),
+        What::List { prefix, json } => list(prefix, *json, context),
+        What::Show { schema, version } => show(schema, *version, context),
+        What::Check { file, json } => check(file, *json, context),
+        What::Register { file } => register(file, context),
         What::Serve { listen } => serve(*listen, context),
     }
 }
 
-fn list(prefix: &str, which: &WhichOf, as_json: bool, context: &Context) -> anyhow::Result<u8> {
-    let registry = connect(&which.options()?, OpenFor::Reading, context)?;
+fn list(prefix: &str, as_json: bool, context: &Context) -> anyhow::Result<u8> {
+    let registry = connect(context, &Deployment::default(), OpenFor::Reading)?;
     let mut all: Vec<Registered> = Vec::new();
     for subject in registry.subjects()?.iter().filter(|subject| subject.starts_with(prefix)) {
         all.extend(registry.versions(subject)?);
@@ -147,8 +122,8 @@ fn list(prefix: &str, which: &WhichOf, as_json: bool, context: &Context) -> anyh
     Ok(cli::OK)
 }
 
-fn show(schema: &str, version: Option<u32>, which: &WhichOf, context: &Context) -> anyhow::Result<u8> {
-    let registry = connect(&which.options()?, OpenFor::Reading, context)?;
+fn show(schema: &str, version: Option<u32>, context: &Context) -> anyhow::Result<u8> {
+    let registry = connect(context, &Deployment::default(), OpenFor::Reading)?;
     let text = match (schema.parse::<u32>(), version) {
         (Ok(id), None) => registry
             .schema(id)?
@@ -193,9 +168,9 @@ impl Standing {
     }
 }
 
-fn check(file: &Path, which: &Which, as_json: bool, context: &Context) -> anyhow::Result<u8> {
-    let (pipeline, options) = which.options_of(file)?;
-    let registry = connect(&options, OpenFor::Reading, context)?;
+fn check(file: &Path, as_json: bool, context: &Context) -> anyhow::Result<u8> {
+    let pipeline = load_pipeline(file)?.pipeline;
+    let registry = connect(context, &pipeline.deployment, OpenFor::Reading)?;
     let all = standings(&*registry, &wanted(&pipeline))?;
     let count = |word: &str| all.iter().filter(|standing| standing.word() == word).count();
     let (missing, refused) = (count("missing"), count("incompatible"));
@@ -227,13 +202,13 @@ fn check(file: &Path, which: &Which, as_json: bool, context: &Context) -> anyhow
             )?;
         }
     }
-    let ready = refused == 0 && (missing == 0 || options.auto_register);
+    let ready = refused == 0 && (missing == 0 || registry.auto_register);
     Ok(if ready { cli::OK } else { cli::FAILED })
 }
 
-fn register(file: &Path, which: &Which, context: &Context) -> anyhow::Result<u8> {
-    let (pipeline, options) = which.options_of(file)?;
-    let registry = connect(&options, OpenFor::Writing, context)?;
+fn register(file: &Path, context: &Context) -> anyhow::Result<u8> {
+    let pipeline = load_pipeline(file)?.pipeline;
+    let registry = connect(context, &pipeline.deployment, OpenFor::Writing)?;
     let placements = wanted(&pipeline);
     let all = standings(&*registry, &placements)?;
     let mut out = io::stdout().lock();
@@ -256,7 +231,7 @@ fn register(file: &Path, which: &Which, context: &Context) -> anyhow::Result<u8>
 }
 
 fn serve(listen: SocketAddr, context: &Context) -> anyhow::Result<u8> {
-    let open = open::without_schemas(context, OpenFor::Writing)?;
+    let open = open::without_schemas(context, &Deployment::default(), OpenFor::Writing)?;
     let stop = interrupt::stop_flag()?;
     let server = RegistryServer::start(Arc::clone(&open.log), listen)
         .with_context(|| format!("the registry can not listen on {listen}"))?;
@@ -268,31 +243,16 @@ fn serve(listen: SocketAddr, context: &Context) -> anyhow::Result<u8> {
     Ok(cli::OK)
 }
 
-impl WhichOf {
-    fn options(&self) -> anyhow::Result<RegistryOptions> {
-        match &self.pipeline {
-            Some(file) => Ok(self.which.options_of(file)?.1),
-            None => registry_settings::options(None, self.which.url.as_deref()),
-        }
-    }
-}
-
-impl Which {
-    fn options_of(&self, file: &Path) -> anyhow::Result<(Pipeline, RegistryOptions)> {
-        let loaded = load_pipeline(file)?;
-        let options = registry_settings::options(Some(&loaded), self.url.as_deref())?;
-        Ok((loaded.pipeline, options))
-    }
-}
-
 /// A registry, and the log that it lies in.
 struct Connected {
     registry: Box<dyn SchemaRegistry>,
+    /// Whether a run registers what is missing.
+    auto_register: bool,
     /// Keeps the log open, for other processes too.
     _log: Option<BareLog>,
 }
 
-impl std::ops::Deref for Connected {
+impl Deref for Connected {
     type Target = dyn SchemaRegistry;
 
     fn deref(&self) -> &Self::Target {
@@ -300,22 +260,26 @@ impl std::ops::Deref for Connected {
     }
 }
 
-/// The registry that the options name.
-fn connect(options: &RegistryOptions, purpose: OpenFor, context: &Context) -> anyhow::Result<Connected> {
+/// The registry that the command line, the pipeline file or the file of `--config` names.
+fn connect(context: &Context, deployment: &Deployment, purpose: OpenFor) -> anyhow::Result<Connected> {
+    let options = open::registry_options(context, deployment)?;
+    let auto_register = options.auto_register;
     match &options.source {
         Source::Log => {
-            let open = open::without_schemas(context, purpose)?;
+            let open = open::without_schemas(context, deployment, purpose)?;
             let registry = Box::new(LogRegistry::new(Arc::clone(&open.log)));
-            Ok(Connected { registry, _log: Some(open) })
+            Ok(Connected { registry, auto_register, _log: Some(open) })
         }
-        Source::Rest(rest) => Ok(Connected { registry: Box::new(RestRegistry::new(rest)?), _log: None }),
+        Source::Rest(rest) => {
+            Ok(Connected { registry: Box::new(RestRegistry::new(rest)?), auto_register, _log: None })
+        }
     }
 }
 
 /// What a run of the pipeline needs: the standard topics' subjects, and those of topics of its own.
 fn wanted(pipeline: &Pipeline) -> Vec<Placement> {
     let mut all = standard_placements();
-    for placement in registry_settings::placements(pipeline) {
+    for placement in placements(pipeline) {
         if !all.contains(&placement) {
             all.push(placement);
         }

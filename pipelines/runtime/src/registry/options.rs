@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::kafka::Secret;
+
 /// Which registry, and whether this process may add to it.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
@@ -66,12 +68,12 @@ pub enum Credentials {
     /// HTTP basic authentication.
     Basic {
         /// Name, or key of an API.
-        username: Secret,
+        username: SecretFrom,
         /// Password, or secret of an API.
-        password: Secret,
+        password: SecretFrom,
     },
     /// A bearer token.
-    Bearer(Secret),
+    Bearer(SecretFrom),
 }
 
 /// How `https` is checked. The system's certificates count where nothing is said.
@@ -85,33 +87,38 @@ pub struct Tls {
     pub key_file: Option<PathBuf>,
 }
 
-/// A word that is never shown.
+/// A word that is never shown, or the file that holds it.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
+pub enum SecretFrom {
     /// The word itself, as it came from the environment.
-    Value(String),
+    Value(Secret),
     /// A file that holds it. It is read for each request: such files are replaced while we run.
     File(PathBuf),
 }
 
-impl Secret {
-    /// The word. The error names the file.
-    pub(super) fn reveal(&self) -> Result<String, String> {
+impl SecretFrom {
+    /// The word itself.
+    pub fn value(text: impl Into<String>) -> Self {
+        Self::Value(Secret::new(text))
+    }
+
+    /// The word, for whom it is meant. The error names the file.
+    pub(super) fn get(&self) -> Result<String, String> {
         match self {
-            Secret::Value(value) => Ok(value.clone()),
-            Secret::File(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+            SecretFrom::Value(secret) => Ok(secret.reveal().to_owned()),
+            SecretFrom::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.trim().to_owned()),
                 Err(error) => Err(format!("{} can not be read: {error}", path.display())),
             },
         }
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Secret::Value(_) => f.write_str("(secret)"),
-            Secret::File(path) => write!(f, "(secret in {})", path.display()),
+            SecretFrom::Value(_) => f.write_str("***"),
+            SecretFrom::File(path) => write!(f, "*** in {}", path.display()),
         }
     }
 }

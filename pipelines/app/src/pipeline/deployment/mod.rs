@@ -3,9 +3,11 @@
 //! They may stand in the pipeline file, or in a file of their own that `--config` names. One subject a file.
 
 mod kafka;
+mod schema_registry;
 mod secret;
 
 pub use kafka::KafkaTable;
+pub use schema_registry::RegistryTable;
 pub use secret::SecretSource;
 
 use super::fields::Fields;
@@ -17,12 +19,19 @@ use super::tree::{self, Table};
 pub struct Deployment {
     /// `[kafka]`: the log is a Kafka cluster.
     pub kafka: Option<KafkaTable>,
+    /// `[schema_registry]`: where the ids of schemas come from.
+    pub schema_registry: Option<RegistryTable>,
 }
 
 impl Deployment {
     /// Reads the tables out of a file's.
     pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Self {
-        Self { kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)) }
+        Self {
+            kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)),
+            schema_registry: fields
+                .table("schema_registry", problems)
+                .map(|table| RegistryTable::read(table, problems)),
+        }
     }
 }
 

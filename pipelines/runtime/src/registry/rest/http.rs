@@ -156,10 +156,10 @@ impl Client {
         match &self.credentials {
             Credentials::None => Ok(None),
             Credentials::Basic { username, password } => {
-                let (username, password) = (username.reveal()?, password.reveal()?);
+                let (username, password) = (username.get()?, password.get()?);
                 Ok(Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")))))
             }
-            Credentials::Bearer(token) => Ok(Some(format!("Bearer {}", token.reveal()?))),
+            Credentials::Bearer(token) => Ok(Some(format!("Bearer {}", token.get()?))),
         }
     }
 }

@@ -1,19 +1,9 @@
-//! Which schema registry a pipeline file names, and what its topics need there.
+//! What a pipeline's topics need of a schema registry.
 
-use tidewire_runtime::registry::{Placement, RegistryOptions, RestOptions, Source};
+use tidewire_runtime::registry::Placement;
 use tidewire_schemas::Kind;
 
-use crate::files::Loaded;
 use crate::pipeline::Pipeline;
-
-/// The registry of a pipeline file, or the one at `url`, or the log's own.
-pub fn options(_loaded: Option<&Loaded>, url: Option<&str>) -> anyhow::Result<RegistryOptions> {
-    let mut options = RegistryOptions::default();
-    if let Some(url) = url {
-        options.source = Source::Rest(RestOptions::new([url]));
-    }
-    Ok(options)
-}
 
 /// The records of a pipeline on topics of its own: those that stages write, its journal and its changelogs.
 pub fn placements(pipeline: &Pipeline) -> Vec<Placement> {
