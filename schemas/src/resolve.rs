@@ -6,6 +6,7 @@
 //! Stricter than the specification in one point: logical types must agree. A `timestamp-millis` read as
 //! `timestamp-micros`, or bytes read as a decimal, would be a wrong number and no error.
 
+mod compatible;
 mod default;
 mod plan;
 mod run;
@@ -13,6 +14,7 @@ mod skip;
 
 use crate::error::DecodeError;
 use crate::shape::Shape;
+pub use compatible::Comparable;
 pub(crate) use run::Work;
 
 /// Why a writer's schema cannot be read by a reader's.

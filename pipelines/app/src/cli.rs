@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, dead_letters, demo, health, import, operators, run, status, tail, topics, verify};
+use crate::commands::{
+    check, dead_letters, demo, health, import, operators, run, schemas, status, tail, topics, verify,
+};
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
 use crate::open::Durability;
@@ -55,6 +57,9 @@ pub struct Cli {
     /// TOML file with [kafka] and other tables of docs/configuration.md; for `run` the pipeline file's own come first.
     #[arg(long, global = true, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Addresses of a schema registry, parted by commas [default: the log's own registry].
+    #[arg(long, global = true, env = "TIDEWIRE_REGISTRY", value_name = "URL")]
+    registry: Option<String>,
     /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
     #[arg(long, global = true, env = "TIDEWIRE_DURABILITY", value_name = "WHEN")]
     durability: Option<Durability>,
@@ -83,6 +88,8 @@ enum Command {
     Tail(tail::Args),
     /// List, describe or make topics.
     Topics(topics::Args),
+    /// List, check, register or serve schemas.
+    Schemas(schemas::Args),
     /// Show where each task stands, and what it waits for.
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
@@ -104,6 +111,8 @@ pub struct Context {
     pub durability: Option<Durability>,
     /// Brokers that were named on the command line.
     pub bootstrap: Option<String>,
+    /// Addresses of a schema registry that were named on the command line.
+    pub registry: Option<String>,
     /// What the file of `--config` says.
     pub deployment: Deployment,
 }
@@ -127,8 +136,13 @@ pub fn main() -> ExitCode {
         Ok(deployment) => deployment.unwrap_or_default(),
         Err(error) => return ExitCode::from(report(&error)),
     };
-    let context =
-        Context { data: cli.data, durability: cli.durability, bootstrap: cli.bootstrap, deployment };
+    let context = Context {
+        data: cli.data,
+        durability: cli.durability,
+        bootstrap: cli.bootstrap,
+        registry: cli.registry,
+        deployment,
+    };
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args, &context),
         Command::Run(args) => run::run(args, &context),
@@ -137,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
+        Command::Schemas(args) => schemas::run(args, &context),
         Command::Topics(args) => topics::run(args, &context),
         Command::DeadLetters(args) => dead_letters::run(args, &context),
         Command::Health(args) => health::run(args),

@@ -7,6 +7,7 @@ pub mod health;
 pub mod import;
 pub mod operators;
 pub mod run;
+pub mod schemas;
 pub mod status;
 pub mod tail;
 pub mod topics;

@@ -12,6 +12,7 @@ mod logging;
 mod notes;
 pub mod open;
 pub mod pipeline;
+mod placements;
 mod recorded;
 pub mod records;
 pub mod start;

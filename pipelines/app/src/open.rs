@@ -9,11 +9,14 @@ use clap::ValueEnum;
 use tidewire_engine::log::Log;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
-use tidewire_runtime::registry::{open_book, read_book};
+use tidewire_runtime::registry::{
+    Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with, read_book_with,
+};
 use tidewire_schemas::SchemaBook;
 
 use crate::cli::Context;
-use crate::pipeline::Deployment;
+use crate::pipeline::{Deployment, Pipeline};
+use crate::placements::placements;
 
 /// What a successful commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,17 +78,43 @@ impl OpenLog {
     }
 }
 
-/// Opens the log, made if it is a folder that is not there, to be written to.
-pub fn to_write(context: &Context) -> anyhow::Result<OpenLog> {
-    to_write_for(context, &Deployment::default())
+/// A log without its schemas.
+pub struct BareLog {
+    /// Where it is.
+    pub place: Place,
+    /// How an embedded one was reached; keeps it open.
+    opened: Option<Opened>,
+    /// The log.
+    pub log: Arc<dyn Log>,
 }
 
-/// Opens the log that `deployment`, of a pipeline file, or the command line names.
-pub fn to_write_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
-    match kafka_options(context, deployment)? {
-        Some(options) => on_kafka(options, true),
-        None => folder_to_write(context, &context.data()),
-    }
+/// What a log is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenFor {
+    /// A folder must be there.
+    Reading,
+    /// A folder is made if it is not there.
+    Writing,
+}
+
+/// Opens the log, made if it is a folder that is not there, to be written to.
+pub fn to_write(context: &Context) -> anyhow::Result<OpenLog> {
+    write_with(context, &Deployment::default(), &[])
+}
+
+/// Opens the log that a pipeline file or the command line names, with subjects for the pipeline's topics.
+pub fn to_write_for(context: &Context, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
+    write_with(context, &pipeline.deployment, &placements(pipeline))
+}
+
+fn write_with(
+    context: &Context,
+    deployment: &Deployment,
+    placements: &[Placement],
+) -> anyhow::Result<OpenLog> {
+    let bare = without_schemas(context, deployment, OpenFor::Writing)?;
+    let registry = registry_options(context, deployment)?;
+    with_book(bare, |log| open_book_with(log, &registry, placements))
 }
 
 /// Opens a log that must be there, to be read.
@@ -95,26 +124,67 @@ pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
 
 /// Opens the log, which must be there, that `deployment`, of a pipeline file, or the command line names.
 pub fn to_read_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
+    let bare = without_schemas(context, deployment, OpenFor::Reading)?;
+    let registry = registry_options(context, deployment)?;
+    with_book(bare, |log| read_book_with(log, &registry))
+}
+
+/// Opens the log as a pipeline's stages need it: on a folder, groups live in one process.
+pub fn to_run(context: &Context, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
+    check_here(to_write_for(context, pipeline)?)
+}
+
+/// Opens the embedded log in `dir` in this process, for a pipeline.
+pub fn here(context: &Context, dir: &Path, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
+    let registry = registry_options(context, &Deployment::default())?;
+    let placements = placements(pipeline);
+    check_here(with_book(folder(context, dir)?, |log| open_book_with(log, &registry, &placements))?)
+}
+
+/// Opens the log for those who look after its schemas themselves.
+pub fn without_schemas(
+    context: &Context,
+    deployment: &Deployment,
+    purpose: OpenFor,
+) -> anyhow::Result<BareLog> {
     if let Some(options) = kafka_options(context, deployment)? {
-        return on_kafka(options, false);
+        let place = Place::Kafka(options.bootstrap.clone());
+        let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
+        return Ok(BareLog { place, opened: None, log: Arc::new(log) });
     }
     let dir = context.data();
-    check_there(&dir)?;
-    let opened = open_any(&dir, options(context)).with_context(|| failed(&dir))?;
+    if purpose == OpenFor::Reading {
+        check_there(&dir)?;
+    }
+    folder(context, &dir)
+}
+
+fn folder(context: &Context, dir: &Path) -> anyhow::Result<BareLog> {
+    let place = Place::Folder(dir.to_owned());
+    let opened = open_any(dir, options(context)).with_context(|| failed(&place))?;
     let log = opened.log();
-    let book = Arc::new(read_book(&*log).with_context(|| failed(&dir))?);
-    Ok(OpenLog { place: Place::Folder(dir), opened: Some(opened), log, book })
+    Ok(BareLog { place, opened: Some(opened), log })
 }
 
-/// Opens the log as stages need it: on a folder, groups live in one process.
-pub fn to_run(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
-    let open = to_write_for(context, deployment)?;
-    check_here(open)
+fn with_book(
+    bare: BareLog,
+    book: impl FnOnce(&dyn Log) -> Result<SchemaBook, RegistryError>,
+) -> anyhow::Result<OpenLog> {
+    let book = Arc::new(book(&*bare.log).with_context(|| failed(&bare.place))?);
+    Ok(OpenLog { place: bare.place, opened: bare.opened, log: bare.log, book })
 }
 
-/// Opens the embedded log in `dir` in this process.
-pub fn here(context: &Context, dir: &Path) -> anyhow::Result<OpenLog> {
-    check_here(folder_to_write(context, dir)?)
+/// The registry that was named: on the command line first, then in the pipeline file, then in the file of `--config`.
+/// How it is talked to stands in the first of these files that has a table.
+pub fn registry_options(context: &Context, deployment: &Deployment) -> anyhow::Result<RegistryOptions> {
+    let url = context.registry.as_deref();
+    match deployment.schema_registry.as_ref().or(context.deployment.schema_registry.as_ref()) {
+        Some(table) => table.options(url),
+        None => {
+            let source = url.map_or(Source::Log, |url| Source::Rest(RestOptions::new(url.split(','))));
+            Ok(RegistryOptions { source, ..RegistryOptions::default() })
+        }
+    }
 }
 
 fn check_here(open: OpenLog) -> anyhow::Result<OpenLog> {
@@ -138,22 +208,6 @@ fn kafka_options(context: &Context, deployment: &Deployment) -> anyhow::Result<O
     }
 }
 
-fn on_kafka(options: KafkaOptions, writes: bool) -> anyhow::Result<OpenLog> {
-    let place = Place::Kafka(options.bootstrap.clone());
-    let failed = || format!("the log on {place} can not be opened");
-    let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(options).with_context(failed)?);
-    let book = if writes { open_book(&*log) } else { read_book(&*log) };
-    let book = Arc::new(book.with_context(failed)?);
-    Ok(OpenLog { place, opened: None, log, book })
-}
-
-fn folder_to_write(context: &Context, dir: &Path) -> anyhow::Result<OpenLog> {
-    let opened = open_any(dir, options(context)).with_context(|| failed(dir))?;
-    let log = opened.log();
-    let book = Arc::new(open_book(&*log).with_context(|| failed(dir))?);
-    Ok(OpenLog { place: Place::Folder(dir.to_owned()), opened: Some(opened), log, book })
-}
-
 /// Refuses a folder without a log, so that a misspelt name does not make an empty one.
 fn check_there(dir: &Path) -> anyhow::Result<()> {
     if dir.join("format").exists() {
@@ -171,6 +225,9 @@ fn options(context: &Context) -> EmbeddedOptions {
     EmbeddedOptions { durability, ..EmbeddedOptions::default() }
 }
 
-fn failed(dir: &Path) -> String {
-    format!("the log in {} can not be opened", dir.display())
+fn failed(place: &Place) -> String {
+    match place {
+        Place::Folder(dir) => format!("the log in {} can not be opened", dir.display()),
+        Place::Kafka(_) => format!("the log on {place} can not be opened"),
+    }
 }

@@ -1,28 +1,77 @@
-//! Schemas of a log that has no registry beside it: they lie in the log itself, in topic `_schemas`.
+//! Schemas and their ids: registered and looked up in the log itself, or in a registry beside it.
 //!
-//! Each record says which id stands for which schema, and under which subject and version it was registered. Ids
-//! are given out in order and never change their meaning. Two processes may register at the same time: what lies
-//! first in the log holds, and the other one reads it and tries again.
+//! Every record begins with the id of the schema that it was written with. [`SchemaRegistry`] is the one trait for
+//! giving ids to schemas and schemas to ids. Behind it is either the topic `_schemas` of the log ([`LogRegistry`]) or
+//! a registry that speaks Confluent's REST API ([`RestRegistry`]). [`server`] serves the first as the second, so that
+//! any Confluent client can read what lies in a log of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod book;
+mod catalog;
+mod level;
+mod log;
+mod options;
+mod place;
+mod rest;
+pub mod server;
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use tidewire_engine::log::{Log, LogError, NewRecord, TopicPartition, TopicSpec};
-use tidewire_schemas::{Kind, SchemaBook, topics};
+use std::sync::Arc;
 
-/// The topic of the schemas.
-pub const SCHEMAS_TOPIC: &str = "_schemas";
-/// Most schemas of one log.
-pub const MAX_SCHEMAS: usize = 100_000;
+use tidewire_engine::log::LogError;
 
-/// Bytes read in one piece.
-const FETCH_BYTES: usize = 1 << 20;
-/// Rounds of registering before it is given up: each lost round means that another process registered.
-const MAX_ROUNDS: usize = 20;
+pub use book::{open_book, open_book_with, read_book, read_book_with};
+pub use level::Level;
+pub use log::{LogRegistry, MAX_SCHEMAS, SCHEMAS_TOPIC, registered};
+pub use options::{Credentials, RegistryOptions, RestOptions, SecretFrom, Source, Tls};
+pub use place::{Placement, standard_placements};
+pub use rest::RestRegistry;
 
-/// A schema as it was registered: what a record of [`SCHEMAS_TOPIC`] holds, as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Gives ids to schemas and schemas to ids. An id never changes its meaning.
+pub trait SchemaRegistry: Send + Sync {
+    /// Where it is, for messages; holds no secret.
+    fn place(&self) -> &str;
+
+    /// Registers a schema under a subject, unless it is there, and returns its id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`] when the subject's rule forbids the schema.
+    fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError>;
+
+    /// Registers several, and returns their ids in the same order. What was registered before one failed stays.
+    fn register_all(&self, wanted: &[(String, &str)]) -> Result<Vec<u32>, RegistryError> {
+        wanted.iter().map(|(subject, schema)| self.register(subject, schema)).collect()
+    }
+
+    /// The id of a schema, if it is registered under that subject.
+    fn lookup(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError>;
+
+    /// The schema of an id.
+    fn schema(&self, id: u32) -> Result<Option<Arc<str>>, RegistryError>;
+
+    /// All subjects, sorted.
+    fn subjects(&self) -> Result<Vec<String>, RegistryError>;
+
+    /// The versions of a subject, ascending; none where there is no such subject.
+    fn versions(&self, subject: &str) -> Result<Vec<Registered>, RegistryError>;
+
+    /// Why the subject's rule forbids a schema; nothing if it may be registered.
+    fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>, RegistryError>;
+
+    /// Ids and schemas under the subjects that are wanted, and any others that cost nothing to tell.
+    fn known(&self, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(u32, Arc<str>)>, RegistryError> {
+        let mut known = Vec::new();
+        for subject in self.subjects()?.iter().filter(|subject| wanted(subject)) {
+            for version in self.versions(subject)? {
+                known.push((version.id, version.schema.into()));
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// A schema as it was registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     /// The id that stands in front of every record written with it.
     pub id: u32,
@@ -34,7 +83,7 @@ pub struct Registered {
     pub schema: String,
 }
 
-/// Why the schemas could not be had.
+/// Why schemas could not be had or registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// The log failed.
@@ -48,257 +97,80 @@ pub enum RegistryError {
         /// What is wrong.
         problem: String,
     },
+    /// The topic belongs to another registry.
+    #[error(
+        "topic {SCHEMAS_TOPIC} holds the records of another schema registry ({found}): that registry gives the ids \
+         here, so set `url` in `[schema_registry]` to its address"
+    )]
+    Foreign {
+        /// What was found, and where.
+        found: String,
+    },
     /// There are no more ids.
-    #[error("{SCHEMAS_TOPIC}-0 holds {MAX_SCHEMAS} schemas, as many as it can")]
+    #[error("{SCHEMAS_TOPIC}-0 holds {MAX_SCHEMAS} records, as many as it can")]
     Full,
     /// Other processes registered schemas each time.
-    #[error("{SCHEMAS_TOPIC}-0: other processes registered schemas {MAX_ROUNDS} times in between; try again")]
-    Contended,
-}
-
-/// Reads all schemas of the log, registers those of this build that are missing, and returns the book to read and
-/// write with.
-pub fn open_book(log: &dyn Log) -> Result<SchemaBook, RegistryError> {
-    log.create_topic(&TopicSpec::new(SCHEMAS_TOPIC, 1))?;
-    for _ in 0..MAX_ROUNDS {
-        let registry = Registry::read(log)?;
-        let missing = registry.missing()?;
-        if missing.is_empty() {
-            return Ok(registry.book());
-        }
-        log.append(&place(), missing.iter().map(record_of).collect())?;
-    }
-    Err(RegistryError::Contended)
-}
-
-/// Reads all schemas of the log and registers nothing: for those who only look. The book is empty where nothing was
-/// ever registered.
-pub fn read_book(log: &dyn Log) -> Result<SchemaBook, RegistryError> {
-    match log.topic(SCHEMAS_TOPIC)? {
-        None => Ok(SchemaBook::new()),
-        Some(_) => Ok(Registry::read(log)?.book()),
-    }
-}
-
-/// Everything registered, in the order of the log.
-pub fn registered(log: &dyn Log) -> Result<Vec<Registered>, RegistryError> {
-    match log.topic(SCHEMAS_TOPIC)? {
-        None => Ok(Vec::new()),
-        Some(_) => Ok(Registry::read(log)?.entries),
-    }
-}
-
-#[derive(Default)]
-struct Registry {
-    /// What holds, in the order of the log.
-    entries: Vec<Registered>,
-    by_id: BTreeMap<u32, String>,
-    by_schema: BTreeMap<String, u32>,
-    subjects: BTreeSet<(String, u32)>,
-    versions: BTreeMap<String, u32>,
-}
-
-impl Registry {
-    fn read(log: &dyn Log) -> Result<Self, RegistryError> {
-        let mut registry = Self::default();
-        let mut from = log.bounds(&place())?.start;
-        loop {
-            let fetched = log.read(&place(), from, FETCH_BYTES)?;
-            for stored in &fetched.records {
-                let value = stored.record.value.as_deref().unwrap_or_default();
-                let entry: Registered = serde_json::from_slice(value).map_err(|error| {
-                    RegistryError::Malformed { offset: stored.offset, problem: error.to_string() }
-                })?;
-                registry.take(entry);
-            }
-            if fetched.at_end || fetched.next_offset <= from {
-                return Ok(registry);
-            }
-            from = fetched.next_offset;
-        }
-    }
-
-    /// Takes an entry, unless one before it in the log gave its id to another schema, or its schema another id.
-    fn take(&mut self, entry: Registered) {
-        let id_is_free = self.by_id.get(&entry.id).is_none_or(|schema| *schema == entry.schema);
-        let schema_is_free = self.by_schema.get(&entry.schema).is_none_or(|id| *id == entry.id);
-        if !id_is_free || !schema_is_free || !self.subjects.insert((entry.subject.clone(), entry.id)) {
-            return;
-        }
-        self.by_id.insert(entry.id, entry.schema.clone());
-        self.by_schema.insert(entry.schema.clone(), entry.id);
-        let version = self.versions.entry(entry.subject.clone()).or_default();
-        *version = entry.version.max(*version);
-        self.entries.push(entry);
-    }
-
-    /// What this build writes and the log does not have: by subject, with ids that go on after the greatest.
-    fn missing(&self) -> Result<Vec<Registered>, RegistryError> {
-        let mut next = self.by_id.last_key_value().map_or(0, |(id, _)| *id);
-        let mut missing = Vec::new();
-        for &kind in Kind::ALL {
-            let schema = kind.schema_json();
-            let known = self.by_schema.get(schema).copied();
-            let id = match known {
-                Some(id) => id,
-                None => {
-                    next = next.saturating_add(1);
-                    next
-                }
-            };
-            for subject in subjects(kind) {
-                if !self.subjects.contains(&(subject.clone(), id)) {
-                    let version = self.versions.get(&subject).copied().unwrap_or(0).saturating_add(1);
-                    missing.push(Registered { id, subject, version, schema: schema.to_owned() });
-                }
-            }
-        }
-        if self.entries.len() + missing.len() > MAX_SCHEMAS || next == u32::MAX {
-            return Err(RegistryError::Full);
-        }
-        Ok(missing)
-    }
-
-    fn book(&self) -> SchemaBook {
-        let mut book = SchemaBook::new();
-        for (id, schema) in &self.by_id {
-            // One that can not be read is kept in the book with its reason, which reading such a record gives.
-            let _ = book.add_writer(*id, schema);
-        }
-        for &kind in Kind::ALL {
-            if let Some(id) = self.by_schema.get(kind.schema_json()) {
-                book.set_id(kind, *id);
-            }
-        }
-        book
-    }
-}
-
-/// Subjects of a kind: one for each topic it may be on, or its own name where that depends on a pipeline.
-fn subjects(kind: Kind) -> Vec<String> {
-    let on = topics::ALL.iter().filter(|topic| topic.kinds.contains(&kind));
-    let mut subjects: Vec<String> = on.map(|topic| topics::subject(topic.name, kind)).collect();
-    if subjects.is_empty() {
-        subjects.push(kind.full_name());
-    }
-    subjects
-}
-
-fn place() -> TopicPartition {
-    TopicPartition::new(SCHEMAS_TOPIC, 0)
-}
-
-fn record_of(entry: &Registered) -> NewRecord {
-    // Text and numbers always become JSON.
-    let value = serde_json::to_vec(entry).unwrap_or_default();
-    NewRecord {
-        timestamp_ms: 0,
-        key: Some(Bytes::from(format!("{}/{}", entry.subject, entry.version))),
-        value: Some(value.into()),
-        headers: Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-    use super::*;
-    use tidewire_engine::memory::MemoryLog;
-    use tidewire_schemas::{FeatureValue, Record, Trade};
-
-    fn entry(id: u32, subject: &str, version: u32, schema: &str) -> Registered {
-        Registered { id, subject: subject.into(), version, schema: schema.into() }
-    }
-
-    fn log_with(entries: &[Registered]) -> MemoryLog {
-        let log = MemoryLog::with_control_records();
-        log.create_topic(&TopicSpec::new(SCHEMAS_TOPIC, 1)).unwrap();
-        log.append(&place(), entries.iter().map(record_of).collect()).unwrap();
-        log
-    }
-
-    #[test]
-    fn every_kind_of_this_build_can_be_written_and_read_back() {
-        let log = MemoryLog::with_control_records();
-        let book = open_book(&log).unwrap();
-        for &kind in Kind::ALL {
-            let id = book.id_of(kind).unwrap_or_else(|| panic!("{kind} has no id"));
-            assert_eq!(book.json_of(id), Some(kind.schema_json()));
-        }
-        let record = Record::from(Trade { instrument: "BTCUSDT.BINANCE_USDM".into(), ..Trade::default() });
-        let mut bytes = Vec::new();
-        book.encode(&record, &mut bytes).unwrap();
-        assert_eq!(open_book(&log).unwrap().decode(&bytes), Ok(record));
-    }
-
-    #[test]
-    fn a_second_opening_registers_nothing_and_gives_the_same_ids() {
-        let log = MemoryLog::new();
-        let first = open_book(&log).unwrap();
-        let end = log.bounds(&place()).unwrap().stable_end;
-        let second = open_book(&log).unwrap();
-        assert_eq!(log.bounds(&place()).unwrap().stable_end, end);
-        for &kind in Kind::ALL {
-            assert_eq!(first.id_of(kind), second.id_of(kind));
-        }
-    }
-
-    #[test]
-    fn a_schema_on_two_topics_has_one_id_and_two_subjects() {
-        let log = MemoryLog::new();
-        open_book(&log).unwrap();
-        let all = registered(&log).unwrap();
-        let subjects: BTreeSet<_> = all.iter().map(|entry| entry.subject.as_str()).collect();
-        assert_eq!(subjects.len(), all.len());
-        assert!(subjects.contains("market.ticks.v1-tidewire.Trade"), "{subjects:?}");
-        assert!(subjects.contains("tidewire.FeatureValue"), "{subjects:?}");
-        let ids: BTreeSet<_> = all.iter().map(|entry| entry.id).collect();
-        assert_eq!(ids.len(), Kind::ALL.len());
-    }
-
-    #[test]
-    fn ids_of_older_builds_are_kept_and_new_ones_go_on_after_them() {
-        let old = r#"{"type":"record","name":"FeatureValue","namespace":"tidewire","fields":[{"name":"value","type":"double"}]}"#;
-        let log = log_with(&[entry(7, "tidewire.FeatureValue", 1, old)]);
-        let book = open_book(&log).unwrap();
-        assert_eq!(book.json_of(7), Some(old));
-        let id = book.id_of(Kind::FeatureValue).unwrap();
-        assert!(id > 7, "{id}");
-        let newer = registered(&log).unwrap().into_iter().find(|entry| entry.id == id).unwrap();
-        assert_eq!(newer.version, 2);
-        let mut bytes = Vec::new();
-        book.encode(&Record::from(FeatureValue::default()), &mut bytes).unwrap();
-        assert!(book.decode(&bytes).is_ok());
-    }
-
-    #[test]
-    fn of_two_that_took_the_same_id_the_first_in_the_log_holds() {
-        let trade = Kind::Trade.schema_json();
-        let quote = Kind::Quote.schema_json();
-        let log = log_with(&[
-            entry(1, "market.ticks.v1-tidewire.Trade", 1, trade),
-            entry(1, "market.ticks.v1-tidewire.Quote", 1, quote),
-        ]);
-        let book = open_book(&log).unwrap();
-        assert_eq!(book.id_of(Kind::Trade), Some(1));
-        assert_ne!(book.id_of(Kind::Quote), Some(1));
-        assert_eq!(book.json_of(1), Some(trade));
-    }
-
-    #[test]
-    fn reading_alone_writes_nothing() {
-        let log = MemoryLog::new();
-        assert!(!read_book(&log).unwrap().knows(1));
-        assert_eq!(log.topics().unwrap(), Vec::new());
-    }
-
-    #[test]
-    fn a_foreign_record_is_named_by_its_offset() {
-        let log = log_with(&[]);
-        let record = NewRecord { value: Some(Bytes::from_static(b"no json")), ..NewRecord::default() };
-        log.append(&place(), vec![record]).unwrap();
-        let error = open_book(&log).unwrap_err().to_string();
-        assert!(error.starts_with("_schemas-0, offset 0: "), "{error}");
-    }
+    #[error("{SCHEMAS_TOPIC}-0: other processes registered schemas {rounds} times in between; try again")]
+    Contended {
+        /// How often it was tried.
+        rounds: usize,
+    },
+    /// The schema is none.
+    #[error("the schema for subject {subject} is refused: {why}")]
+    Invalid {
+        /// The subject.
+        subject: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The subject's rule forbids the schema.
+    #[error("the schema is incompatible with what is registered under subject {subject}: {why}")]
+    Incompatible {
+        /// The subject.
+        subject: String,
+        /// The registry's reasons.
+        why: String,
+    },
+    /// This process may not register, and schemas are missing.
+    #[error(
+        "{} schemas of this build are not registered in {place}, the first under subject {}: register them \
+         with `tidewire schemas register FILE`, or set `auto_register = true` in `[schema_registry]`",
+        subjects.len(), subjects.first().map_or("", |subject| subject.as_str())
+    )]
+    Missing {
+        /// Where.
+        place: String,
+        /// The subjects without this build's schema.
+        subjects: Vec<String>,
+    },
+    /// No address of the registry answers.
+    #[error("the schema registry does not answer ({tries} tries): {error}")]
+    Unreachable {
+        /// How often it was tried.
+        tries: usize,
+        /// The last address and its error.
+        error: String,
+    },
+    /// The registry does not let this process in.
+    #[error(
+        "{place} refused access with status {status}: set `username_env` and `password_env` (or `_file`), or \
+         `token_env`, in `[schema_registry]`"
+    )]
+    Denied {
+        /// The address.
+        place: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The registry answered something else than was asked for.
+    #[error("{request}: {problem}")]
+    Answer {
+        /// Method and address.
+        request: String,
+        /// What it said.
+        problem: String,
+    },
+    /// The settings can not be used.
+    #[error("[schema_registry] {0}")]
+    Settings(String),
 }

@@ -235,7 +235,7 @@ fn in_order(w_fields: &[FieldShape], takes: Vec<Take>) -> RecordPlan {
 }
 
 /// By name, or else by an alias of the reader's field.
-fn find_field(w_fields: &[FieldShape], field: &FieldShape) -> Option<usize> {
+pub(super) fn find_field(w_fields: &[FieldShape], field: &FieldShape) -> Option<usize> {
     let by_name = |name: &str| w_fields.iter().position(|f| f.name == name);
     by_name(&field.name).or_else(|| field.aliases.iter().find_map(|alias| by_name(alias)))
 }
@@ -262,16 +262,18 @@ fn check_names(writer: &Named, reader: &Named, path: &str) -> Result<(), Incompa
     if reader.takes(writer) {
         return Ok(());
     }
-    let why =
-        format!("the writer's `{}` is neither the reader's `{}` nor an alias", writer.name, reader.name);
-    Err(incompatible(path, why))
+    Err(incompatible(path, other_name(writer, reader)))
+}
+
+pub(super) fn other_name(writer: &Named, reader: &Named) -> String {
+    format!("the writer's `{}` is neither the reader's `{}` nor an alias", writer.name, reader.name)
 }
 
 fn incompatible(path: &str, why: impl Into<String>) -> Incompatible {
     Incompatible { path: path.to_owned(), why: why.into() }
 }
 
-fn word(base: &Base) -> String {
+pub(super) fn word(base: &Base) -> String {
     match base {
         Base::Null => "null".into(),
         Base::Boolean => "boolean".into(),

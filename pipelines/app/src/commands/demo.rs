@@ -74,8 +74,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     // What the demo writes can be made again: it need not survive loss of power.
     let context =
         Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
-    let open = open::here(&context, &dir)?;
     let loaded = load_pipeline(Path::new("market-intel"))?;
+    let open = open::here(&context, &dir, &loaded.pipeline)?;
     prepare(&*open.log, &open.book, &loaded.pipeline)?;
     let stop = stop_flag()?;
     let mut tally = Tally::default();

@@ -87,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let loaded = load_pipeline(&args.file)?;
     let pipeline = &loaded.pipeline;
     let chosen = Chosen::new(args, &pipeline.deployment, &context.deployment);
-    let open = open::to_run(context, &pipeline.deployment)?;
+    let open = open::to_run(context, pipeline)?;
     if !args.synchronised {
         check_not_synchronised(&*open.log, pipeline)?;
     }

@@ -147,7 +147,7 @@ fn create(topic: &str, partitions: Option<u32>, context: &Context) -> anyhow::Re
 
 fn create_all(file: Option<&Path>, context: &Context) -> anyhow::Result<u8> {
     let pipeline = load_pipeline(file.unwrap_or(Path::new("market-intel")))?.pipeline;
-    let open = open::to_write_for(context, &pipeline.deployment)?;
+    let open = open::to_write_for(context, &pipeline)?;
     let made = make_topics(&*open.log, &pipeline)?;
     let mut out = io::stdout().lock();
     for spec in &made {

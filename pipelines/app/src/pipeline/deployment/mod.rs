@@ -5,11 +5,13 @@
 mod http;
 mod kafka;
 mod run;
+mod schema_registry;
 mod secret;
 
 pub use http::HttpTable;
 pub use kafka::KafkaTable;
 pub use run::RunTable;
+pub use schema_registry::RegistryTable;
 pub use secret::SecretSource;
 
 use super::fields::Fields;
@@ -25,6 +27,8 @@ pub struct Deployment {
     pub http: Option<HttpTable>,
     /// `[run]`: how a process runs.
     pub run: Option<RunTable>,
+    /// `[schema_registry]`: where the ids of schemas come from.
+    pub schema_registry: Option<RegistryTable>,
 }
 
 impl Deployment {
@@ -34,6 +38,9 @@ impl Deployment {
             kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)),
             http: fields.table("http", problems).map(|table| HttpTable::read(table, problems)),
             run: fields.table("run", problems).map(|table| RunTable::read(table, problems)),
+            schema_registry: fields
+                .table("schema_registry", problems)
+                .map(|table| RegistryTable::read(table, problems)),
         }
     }
 }
