@@ -5,4 +5,5 @@ pub mod embedded;
 pub mod kafka;
 pub mod live;
 pub mod registry;
+pub mod sink;
 pub mod synchronised;
