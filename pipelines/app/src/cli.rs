@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{check, dead_letters, demo, import, operators, run, status, tail, topics, verify};
-use crate::open::Durability;
+use crate::commands::{
+    check, dead_letters, demo, import, operators, run, sink, status, tail, topics, verify,
+};
 use crate::files::load_config;
+use crate::open::Durability;
 use crate::pipeline::{Deployment, PipelineError};
 
 /// Everything went well.
@@ -71,6 +73,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the stages of a pipeline file until Ctrl-C.
     Run(run::Args),
+    /// Write features and positions to the stores of a pipeline file until Ctrl-C.
+    Sink(sink::Args),
     /// Check a pipeline file and draw what would run.
     Check(check::Args),
     /// Write recorded feeds to the log: Binance captures, news, CSV of trades or bars.
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args, &context),
         Command::Run(args) => run::run(args, &context),
+        Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Check(args) => check::run(args),

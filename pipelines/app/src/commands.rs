@@ -6,6 +6,7 @@ pub mod demo;
 pub mod import;
 pub mod operators;
 pub mod run;
+pub mod sink;
 pub mod status;
 pub mod tail;
 pub mod topics;

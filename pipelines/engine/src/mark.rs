@@ -72,7 +72,9 @@ mod tests {
             assert_eq!(mark.to_string(), text);
             assert_eq!(text.parse::<Mark>().unwrap(), mark);
         }
-        assert!("".parse::<Mark>().is_err() && "x".parse::<Mark>().is_err() && "1 a b".parse::<Mark>().is_err());
+        assert!(
+            "".parse::<Mark>().is_err() && "x".parse::<Mark>().is_err() && "1 a b".parse::<Mark>().is_err()
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use tidewire_schemas::{EpochRecord, Record, SchemaBook};
 
 use crate::cut::{Changelog, CutError};
 use crate::log::{CommittedOffset, Log, LogError, StoredRecord, TopicPartition};
-use crate::plan::StageSpec;
 use crate::mark::Mark;
+use crate::plan::StageSpec;
 use crate::rerun::{Inputs, RerunError, difference, unsigned};
 use crate::task::{RestoreError, Task};
 

@@ -149,13 +149,7 @@ impl Inputs {
 
 impl Ahead {
     /// Reads on until everything in `first..next` is at hand, as far as it is there at all.
-    fn reach(
-        &mut self,
-        log: &dyn Log,
-        at: &TopicPartition,
-        first: u64,
-        next: u64,
-    ) -> Result<bool, LogError> {
+    fn reach(&mut self, log: &dyn Log, at: &TopicPartition, first: u64, next: u64) -> Result<bool, LogError> {
         let passed = self.records.partition_point(|stored| stored.offset < first);
         self.records.drain(..passed);
         if self.records.is_empty() {

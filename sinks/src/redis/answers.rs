@@ -17,7 +17,16 @@ pub(super) enum Verdict {
 
 /// Codes of errors that pass: full, loading, a replica in a failover, a script of somebody else's, a disk that failed.
 const PASSING: [&str; 10] = [
-    "OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "UNKILLABLE",
+    "OOM",
+    "LOADING",
+    "BUSY",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "MISCONF",
+    "UNKILLABLE",
 ];
 
 pub(super) fn verdict(error: &RedisError) -> Verdict {
@@ -49,8 +58,12 @@ pub(super) fn advice(error: &RedisError) -> &'static str {
         return "; check the user and password of the sink's address";
     }
     match code {
-        "NOAUTH" => "; the store wants a password: give the sink an address with one (`url_env` or `url_file`)",
-        "NOPERM" => "; the user needs +script|load, +evalsha, +ping, +hmget, +hset, +del, +pexpire and +persist on the sink's keys",
+        "NOAUTH" => {
+            "; the store wants a password: give the sink an address with one (`url_env` or `url_file`)"
+        }
+        "NOPERM" => {
+            "; the user needs +script|load, +evalsha, +ping, +hmget, +hset, +del, +pexpire and +persist on the sink's keys"
+        }
         _ => "",
     }
 }

@@ -104,14 +104,16 @@ mod tests {
             ..Position::default()
         };
         let found = fields(&record("positions.v1", Some(position.into())));
-        let value = |name: &str| found.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+        let value =
+            |name: &str| found.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
         assert_eq!(value("quantity"), Some("-9999999999999999.000000000001"));
         assert_eq!(value("average_price"), Some("0.000000000001"));
         assert_eq!(value("@event_time"), Some("2024-08-08T23:54:15.000001Z"));
         assert_eq!((value("@partition"), value("@offset")), (Some("3"), Some("17")));
         assert_eq!(value("mark"), None, "there was none");
         // Every field of the schema has its place: a new one must be thought of.
-        let named = Kind::Position.fields().iter().filter(|field| **field != "event_time" && **field != "mark");
+        let named =
+            Kind::Position.fields().iter().filter(|field| **field != "event_time" && **field != "mark");
         for field in named {
             assert!(value(field).is_some(), "{field}");
         }
@@ -124,7 +126,9 @@ mod tests {
         let values = names.iter().map(|name| (*name).into()).zip(numbers).collect();
         let vector = FeatureVector { instrument: "i".into(), values, ..FeatureVector::default() };
         let found = fields(&record("features.values.v1", Some(vector.into())));
-        for (name, number) in [("a", 0.1 + 0.2), ("b", f64::MIN_POSITIVE), ("c", -1e300), ("e", f64::INFINITY)] {
+        for (name, number) in
+            [("a", 0.1 + 0.2), ("b", f64::MIN_POSITIVE), ("c", -1e300), ("e", f64::INFINITY)]
+        {
             let (_, text) = found.iter().find(|(found, _)| found == name).unwrap();
             assert_eq!(text.parse::<f64>().unwrap().to_bits(), number.to_bits(), "{name}");
         }

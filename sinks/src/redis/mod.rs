@@ -151,7 +151,8 @@ impl RedisSink {
         };
         let answers = answers.map_err(|error| self.failed(&doing(), &error))?;
         if answers.len() != records.len() {
-            let error = RedisError::from((::redis::ErrorKind::Parse, "another number of answers than of commands"));
+            let error =
+                RedisError::from((::redis::ErrorKind::Parse, "another number of answers than of commands"));
             return Err(self.failed(&doing(), &error));
         }
         let mut sum = Written::default();
@@ -184,7 +185,10 @@ impl RedisSink {
         let doing = format!("writing {} (Redis at {})", record.place(), self.options.url);
         let guard: Vec<String> = ::redis::from_redis_value(guard.clone()).unwrap_or_default();
         let [generation, topic, partition, offset] = guard.as_slice() else {
-            return SinkError::Fatal { doing, error: "the store gave an answer that is none of ours".to_owned() };
+            return SinkError::Fatal {
+                doing,
+                error: "the store gave an answer that is none of ours".to_owned(),
+            };
         };
         let before: u32 = generation.parse().unwrap_or_default();
         let now = self.options.generation;

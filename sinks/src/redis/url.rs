@@ -15,7 +15,8 @@ pub struct RedisUrl {
 impl RedisUrl {
     /// Reads an address. The error does not repeat it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is no address of a Redis: write redis://HOST:PORT/DATABASE, or rediss:// for TLS";
+        const WRONG: &str =
+            "is no address of a Redis: write redis://HOST:PORT/DATABASE, or rediss:// for TLS";
         let text = text.trim();
         if !text.starts_with("redis://") && !text.starts_with("rediss://") {
             return Err(WRONG);
@@ -100,7 +101,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_repeating_it() {
-        for wrong in ["", "localhost:6379", "http://u:hunter2@h", "redis://", "redis:// :hunter2@", "redis+unix:///x"] {
+        for wrong in
+            ["", "localhost:6379", "http://u:hunter2@h", "redis://", "redis:// :hunter2@", "redis+unix:///x"]
+        {
             let error = RedisUrl::parse(wrong).unwrap_err();
             assert!(error.contains("redis://HOST:PORT") && !error.contains("hunter2"), "{error}");
         }

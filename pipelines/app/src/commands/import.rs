@@ -237,13 +237,7 @@ fn show(as_json: bool, place: &Place, fed: &Fed, summaries: &[Summary]) -> anyho
         write!(out, "{summary}")?;
     }
     let (records, rejected) = (fed.records(), fed.rejected());
-    writeln!(
-        out,
-        "{} {} written to {}",
-        grouped(records),
-        plural_u64(records, "record", "records"),
-        place
-    )?;
+    writeln!(out, "{} {} written to {}", grouped(records), plural_u64(records, "record", "records"), place)?;
     if rejected > 0 {
         let lines = plural_u64(rejected, "line", "lines");
         writeln!(out, "{} {lines} rejected: `tidewire dead-letters list` shows them", grouped(rejected))?;

@@ -71,9 +71,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     announce(args, pipeline, &prepared, &open.place.to_string())?;
     let stop = interrupt::stop_flag()?;
     let house = match open.embedded() {
-        Some(log) => Some(
-            log.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?,
-        ),
+        Some(log) => {
+            Some(log.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?)
+        }
         None => None,
     };
     if args.synchronised {
@@ -103,12 +103,11 @@ fn run_synchronised(
     let options = SyncOptions { workers: args.workers.get(), ..SyncOptions::default() };
     let screen = Screen::new();
     let mut done = 0;
-    let summary =
-        synchronised::run(&open.log, &open.book, &pipeline.stages, &options, stop, |progress| {
-            done += progress.records;
-            let time = EventTime::from_ms(progress.virtual_ms);
-            screen.bar.set_message(format!("{time}: {} records", grouped(done)));
-        })?;
+    let summary = synchronised::run(&open.log, &open.book, &pipeline.stages, &options, stop, |progress| {
+        done += progress.records;
+        let time = EventTime::from_ms(progress.virtual_ms);
+        screen.bar.set_message(format!("{time}: {} records", grouped(done)));
+    })?;
     screen.clear();
     writeln!(
         io::stderr().lock(),

@@ -18,7 +18,12 @@ pub(super) struct RemoteMember {
 }
 
 impl RemoteMember {
-    pub(super) fn join(dir: &Path, group: &str, name: &str, driving: &str) -> Result<Box<dyn Member>, LogError> {
+    pub(super) fn join(
+        dir: &Path,
+        group: &str,
+        name: &str,
+        driving: &str,
+    ) -> Result<Box<dyn Member>, LogError> {
         let doing = format!("joining group {group} as {name}");
         let stream = connect(dir).map_err(|error| unreachable(dir, &doing, &error))?;
         let mut member =
@@ -35,7 +40,10 @@ impl RemoteMember {
     fn exchange(&mut self, request: &Request) -> Result<Response, String> {
         let gone = |why: String| {
             let dir = self.dir.display();
-            format!("member {} of group {} lost the process that has the log in {dir} open ({why})", self.name, self.group)
+            format!(
+                "member {} of group {} lost the process that has the log in {dir} open ({why})",
+                self.name, self.group
+            )
         };
         let Some(mut stream) = self.connection.take() else { return Err(gone("before".to_owned())) };
         let response = send(&mut stream, request).and_then(|()| receive(&mut stream));
@@ -52,7 +60,9 @@ impl RemoteMember {
 impl Member for RemoteMember {
     fn poll(&mut self) -> Result<Assignment, LogError> {
         match self.exchange(&Request::Poll).map_err(LogError::Fenced)? {
-            Response::Assigned { generation, tasks, revoking } => Ok(Assignment { generation, tasks, revoking }),
+            Response::Assigned { generation, tasks, revoking } => {
+                Ok(Assignment { generation, tasks, revoking })
+            }
             Response::Failed(error) => Err(error),
             other => Err(unexpected(&self.doing("asking for its tasks"), &other)),
         }

@@ -52,15 +52,36 @@ pub(super) enum Request {
     CreateTopic(TopicSpec),
     Topics,
     Topic(SmolStr),
-    Fetch { at: TopicPartition, from: u64, max_bytes: u64 },
+    Fetch {
+        at: TopicPartition,
+        from: u64,
+        max_bytes: u64,
+    },
     Bounds(TopicPartition),
-    Committed { group: SmolStr, at: TopicPartition },
-    Append { at: TopicPartition, records: Bytes },
-    Wait { seen: u64, timeout_ms: u64 },
+    Committed {
+        group: SmolStr,
+        at: TopicPartition,
+    },
+    Append {
+        at: TopicPartition,
+        records: Bytes,
+    },
+    Wait {
+        seen: u64,
+        timeout_ms: u64,
+    },
     /// From here on the connection is that member: it leaves the group when the connection ends.
-    Join { group: SmolStr, member: SmolStr, driving: SmolStr },
+    Join {
+        group: SmolStr,
+        member: SmolStr,
+        driving: SmolStr,
+    },
     Poll,
-    Commit { generation: u32, appends: Vec<(TopicPartition, Bytes)>, offsets: Vec<(TopicPartition, CommittedOffset)> },
+    Commit {
+        generation: u32,
+        appends: Vec<(TopicPartition, Bytes)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    },
     Release(Vec<u32>),
 }
 
@@ -69,13 +90,21 @@ pub(super) enum Response {
     Created,
     Topics(Vec<TopicSpec>),
     Topic(Option<TopicSpec>),
-    Fetched { records: Bytes, next_offset: u64, at_end: bool },
+    Fetched {
+        records: Bytes,
+        next_offset: u64,
+        at_end: bool,
+    },
     Bounds(Bounds),
     Committed(Option<CommittedOffset>),
     Appended(u64),
     Changes(u64),
     Joined,
-    Assigned { generation: u32, tasks: Vec<u32>, revoking: Vec<u32> },
+    Assigned {
+        generation: u32,
+        tasks: Vec<u32>,
+        revoking: Vec<u32>,
+    },
     /// The commit's outcome; an error of the log itself is `Failed`.
     Ended(Outcome),
     Released,

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use smol_str::SmolStr;
@@ -92,11 +94,14 @@ impl Admin {
     /// One topic, if it is there.
     pub fn topic(&self, name: &str, metadata: &BaseConsumer<Quiet>) -> Result<Option<FoundTopic>, LogError> {
         let doing = || format!("looking up topic {name}");
-        let found = metadata.fetch_metadata(Some(name), PATIENCE).map_err(|error| log_error(doing(), &error))?;
+        let found =
+            metadata.fetch_metadata(Some(name), PATIENCE).map_err(|error| log_error(doing(), &error))?;
         let Some(topic) = found.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
         let partitions = match topic.error().map(RDKafkaErrorCode::from) {
             None => topic.partitions().len(),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                return Ok(None);
+            }
             Some(RDKafkaErrorCode::LeaderNotAvailable) if topic.partitions().is_empty() => return Ok(None),
             Some(RDKafkaErrorCode::LeaderNotAvailable) => topic.partitions().len(),
             Some(code) => return Err(LogError::Store { at: doing(), error: code.to_string() }),

@@ -65,7 +65,8 @@ impl ClientContext for Quiet {
         );
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         // That all brokers are down says less than why the last one was.
-        if kept && (trouble.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown)) {
+        if kept && (trouble.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown))
+        {
             *trouble = Some(reason.to_owned());
         }
     }

@@ -59,9 +59,8 @@ impl Ends {
     pub fn start(consumer: Arc<BaseConsumer<Quiet>>, signal: Arc<Signal>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), asked: Condvar::new(), signal });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("kafka-ends".to_owned())
-            .spawn(move || theirs.run(&consumer))?;
+        let thread =
+            std::thread::Builder::new().name("kafka-ends".to_owned()).spawn(move || theirs.run(&consumer))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode, RDKafkaError};
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use smol_str::SmolStr;
@@ -317,11 +317,7 @@ impl Failed {
     }
 
     fn of_transaction(error: &RDKafkaError) -> Self {
-        if error.is_fatal() {
-            Self::Writer(error.string())
-        } else {
-            Self::Abort(error.string())
-        }
+        if error.is_fatal() { Self::Writer(error.string()) } else { Self::Abort(error.string()) }
     }
 
     fn words(self) -> String {

@@ -217,8 +217,7 @@ impl Log for KafkaLog {
         check_name("group", group)?;
         check_name("member", member)?;
         self.layouts.get(&driving.into())?;
-        let joined =
-            KafkaMember::join(&self.options, group, member, driving, &self.layouts, &self.signal)?;
+        let joined = KafkaMember::join(&self.options, group, member, driving, &self.layouts, &self.signal)?;
         Ok(Box::new(joined))
     }
 

@@ -182,8 +182,7 @@ impl KafkaOptions {
                 config.set(name, value);
             }
         }
-        let secrets =
-            [("ssl.key.password", &security.key_password), ("sasl.password", &security.password)];
+        let secrets = [("ssl.key.password", &security.key_password), ("sasl.password", &security.password)];
         for (name, value) in secrets {
             if let Some(value) = value {
                 config.set(name, value.reveal());

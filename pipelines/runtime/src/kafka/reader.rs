@@ -153,12 +153,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn open(
-        &mut self,
-        at: &TopicPartition,
-        from: u64,
-        signal: &Arc<Signal>,
-    ) -> Result<Cursor, LogError> {
+    fn open(&mut self, at: &TopicPartition, from: u64, signal: &Arc<Signal>) -> Result<Cursor, LogError> {
         let doing = || format!("reading {at} from offset {from}");
         let queue = PartitionQueue::split(&self.consumer, at, signal)
             .ok_or_else(|| LogError::Unavailable { at: doing(), error: "no queue".to_owned() })?;

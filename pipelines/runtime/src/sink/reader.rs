@@ -103,7 +103,20 @@ impl Reader {
         events: SyncSender<SinkEvent>,
     ) -> Self {
         let (group, sink) = (spec.group(&topic), (spec.make)());
-        Self { log, schemas, spec, topic, group, counters, member_name, stop, events, sink, book: None, turn: 0 }
+        Self {
+            log,
+            schemas,
+            spec,
+            topic,
+            group,
+            counters,
+            member_name,
+            stop,
+            events,
+            sink,
+            book: None,
+            turn: 0,
+        }
     }
 
     /// Reads until told to stop. An error says what must be changed before it can go on; then all others stop too.
@@ -191,13 +204,29 @@ impl Reader {
                 continue;
             }
             let at = self.at(task);
-            let next = match self.log.committed(&self.group, &at)? {
-                Some(committed) => committed.offset,
-                None => self.log.bounds(&at)?.start,
+            let next = match self.log.committed(&self.group, &at) {
+                Ok(Some(committed)) => committed.offset,
+                Ok(None) => self.log.bounds(&at)?.start,
+                Err(error @ LogError::Unstable { .. }) => {
+                    self.fence_last_writer(&at)?;
+                    return Err(error.into());
+                }
+                Err(error) => return Err(error.into()),
             };
             held.insert(task, Held { next, ready: VecDeque::new() });
         }
         Ok(())
+    }
+
+    /// Whoever held a partition before and left a transaction open there is most likely the one who committed last. The
+    /// partition is ours now, so its transaction is ended rather than waited for.
+    fn fence_last_writer(&self, at: &TopicPartition) -> Result<(), Broken> {
+        match self.log.committed_unstable(&self.group, at)? {
+            Some(last) if !last.metadata.is_empty() && last.metadata != self.member_name => {
+                Ok(self.log.fence(&last.metadata)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A batch of what is at hand. Partitions take turns in being first, so that none of them waits for ever.
@@ -328,11 +357,7 @@ impl Reader {
     }
 
     /// Writes until it is done. `None`: the group asks partitions back, or took some.
-    fn write(
-        &mut self,
-        member: &mut dyn Member,
-        records: &[SinkRecord],
-    ) -> Result<Option<Written>, Broken> {
+    fn write(&mut self, member: &mut dyn Member, records: &[SinkRecord]) -> Result<Option<Written>, Broken> {
         let before = member.poll()?;
         let mut trouble = Trouble { attempts: 0, told: None };
         loop {
@@ -401,7 +426,7 @@ impl Reader {
                 appends.entry(to.clone()).or_default().push(letter.clone());
             }
             let offsets = batch.positions.iter().map(|(task, offset)| {
-                (self.at(*task), CommittedOffset { offset: *offset, metadata: String::new() })
+                (self.at(*task), CommittedOffset { offset: *offset, metadata: self.member_name.to_string() })
             });
             let transaction = Transaction {
                 generation: assignment.generation,

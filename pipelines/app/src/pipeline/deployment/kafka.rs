@@ -77,7 +77,8 @@ impl KafkaTable {
         if let Some(ms) = self.session_timeout_ms
             && ms < LEAST_SESSION_TIMEOUT_MS
         {
-            let text = format!("`session_timeout_ms` is {ms}; brokers take {LEAST_SESSION_TIMEOUT_MS} at least");
+            let text =
+                format!("`session_timeout_ms` is {ms}; brokers take {LEAST_SESSION_TIMEOUT_MS} at least");
             problems.add(&table.place, text);
         }
         if self.certificate_file.is_some() != self.key_file.is_some() {
@@ -107,7 +108,8 @@ impl KafkaTable {
             options.compression = compression.to_string();
         }
         options.session_timeout_ms = self.session_timeout_ms.unwrap_or(options.session_timeout_ms);
-        options.transaction_timeout_ms = self.transaction_timeout_ms.unwrap_or(options.transaction_timeout_ms);
+        options.transaction_timeout_ms =
+            self.transaction_timeout_ms.unwrap_or(options.transaction_timeout_ms);
         options.replication_factor = self.replication_factor;
         options.properties.clone_from(&self.properties);
         options.security = Security {
@@ -163,7 +165,8 @@ fn properties(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<Stri
             Value::Float(number) => number.to_string(),
             Value::Boolean(yes) => yes.to_string(),
             other => {
-                let text = format!("`{}` must be text, a number, true or false, not {}", entry.name, other.what());
+                let text =
+                    format!("`{}` must be text, a number, true or false, not {}", entry.name, other.what());
                 problems.add(&entry.node.place, text);
                 continue;
             }
@@ -212,7 +215,9 @@ mod tests {
         assert!(problems("[kafka]\nsession_timeout_ms = 1_000").contains("brokers take 6000 at least"));
         assert!(problems("[kafka]\nsasl_mechanism = \"PLAIN\"").contains("needs `username`"));
         assert!(problems("[kafka]\npassword_env = \"A\"\npassword_file = \"B\"").contains("one will do"));
-        assert!(problems("[kafka.properties]\n\"isolation.level\" = \"x\"").contains("set by Tidewire itself"));
+        assert!(
+            problems("[kafka.properties]\n\"isolation.level\" = \"x\"").contains("set by Tidewire itself")
+        );
         assert!(problems("[kafka]\npassword = \"x\"").contains("unknown key"));
     }
 }

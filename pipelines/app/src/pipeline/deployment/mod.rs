@@ -4,9 +4,11 @@
 
 mod kafka;
 mod secret;
+mod sink;
 
 pub use kafka::KafkaTable;
 pub use secret::SecretSource;
+pub use sink::SinkTable;
 
 use super::fields::Fields;
 use super::problem::{PipelineError, Problems};
@@ -17,12 +19,17 @@ use super::tree::{self, Table};
 pub struct Deployment {
     /// `[kafka]`: the log is a Kafka cluster.
     pub kafka: Option<KafkaTable>,
+    /// `[[sink]]`: stores that take what topics hold.
+    pub sinks: Vec<SinkTable>,
 }
 
 impl Deployment {
     /// Reads the tables out of a file's.
     pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Self {
-        Self { kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)) }
+        Self {
+            kafka: fields.table("kafka", problems).map(|table| KafkaTable::read(table, problems)),
+            sinks: SinkTable::read_all(fields, problems),
+        }
     }
 }
 
