@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logs::{at, create, noise, numbered, open, options, read, record, texts};
-use tidewire_engine::log::{Log, LogError, NewRecord};
+use tidewire_engine::log::{CommitError, CommittedOffset, Log, LogError, NewRecord, Transaction};
 use tidewire_runtime::embedded::{EmbeddedLog, MAX_CONNECTIONS, Opened, RemoteLog, Server, open_any};
 
 const FOLDER: &str = "TIDEWIRE_TEST_REMOTE_FOLDER";
@@ -29,6 +29,7 @@ fn child() {
         Opened::Here { .. } => println!("answer here"),
         Opened::Through(_) => println!("answer through"),
     }
+    let mut member = None;
     for line in std::io::stdin().lines().map_while(Result::ok) {
         let answer = match line.as_str() {
             "read" => texts(&read(&*log, &at("t", 0))).join(","),
@@ -42,7 +43,23 @@ fn child() {
                 log.wait(Duration::from_secs(30));
                 "woken".to_owned()
             }
-            "join" => log.join("g", "m", "t").err().map_or("joined".to_owned(), |e| e.to_string()),
+            "join" => {
+                let mut joined = log.join("g", "child", "t").unwrap();
+                let tasks = joined.poll().unwrap().tasks;
+                member = Some(joined);
+                format!("{tasks:?}")
+            }
+            "commit" => {
+                let joined = member.as_mut().unwrap();
+                let generation = joined.poll().unwrap().generation;
+                let position = CommittedOffset { offset: 1, metadata: "by the child".to_owned() };
+                let transaction = Transaction {
+                    generation,
+                    appends: vec![(at("t", 0), vec![record("committed", "1")])],
+                    offsets: vec![(at("t", 0), position)],
+                };
+                format!("{:?}", joined.commit(transaction))
+            }
             _ => return,
         };
         println!("answer {answer}");
@@ -93,6 +110,49 @@ impl Drop for Process {
 }
 
 #[test]
+fn a_member_in_another_process_leaves_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open_any(dir.path(), options(1 << 20).1).unwrap();
+    let log = opened.log();
+    create(&*log, "t", 2);
+    let mut other = Process::start(dir.path());
+    assert_eq!(other.answer(), "through");
+    assert_eq!(other.ask("join"), "[0, 1]");
+    assert_eq!(other.ask("commit"), "Ok(())");
+    assert_eq!(texts(&read(&*log, &at("t", 0))), ["committed=1"]);
+    assert_eq!(log.committed("g", &at("t", 0)).unwrap().unwrap().metadata, "by the child");
+    let mut here = log.join("g", "here", "t").unwrap();
+    assert_eq!(here.poll().unwrap().tasks, Vec::<u32>::new(), "the child holds them until it lets go");
+    // Kill -9: nothing is sent any more, but the connection ends.
+    other.kill();
+    let begun = Instant::now();
+    while here.poll().unwrap().tasks != [0, 1] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the dead member's tasks are still its own");
+        log.wait(Duration::from_millis(50));
+    }
+}
+
+/// The process that has the log open goes away and another one takes it: the member must join again.
+#[test]
+fn a_member_is_out_when_the_process_with_the_log_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open_any(dir.path(), options(1 << 20).1).unwrap();
+    create(&*opened.log(), "t", 1);
+    let remote = RemoteLog::connect(dir.path()).unwrap();
+    let mut member = remote.join("g", "m", "t").unwrap();
+    assert_eq!(member.poll().unwrap().tasks, [0]);
+    drop(opened);
+    assert!(matches!(member.poll(), Err(LogError::Fenced(_))));
+    let opened = open_any(dir.path(), options(1 << 20).1).unwrap();
+    assert!(opened.embedded().is_some());
+    let stale = member.poll();
+    assert!(matches!(stale, Err(LogError::Fenced(_))), "{stale:?}");
+    let generation = remote.join("g", "m", "t").unwrap().poll().unwrap().generation;
+    let late = member.commit(Transaction { generation, ..Transaction::default() });
+    assert!(matches!(late, Err(CommitError::Unknown(_))), "{late:?}");
+}
+
+#[test]
 fn a_second_process_goes_through_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open_any(dir.path(), options(1 << 20).1).unwrap();
@@ -106,8 +166,6 @@ fn a_second_process_goes_through_the_first() {
     assert_eq!(other.ask("read"), "k0=v0,k1=v1");
     assert_eq!(other.ask("append"), "Ok(2)");
     assert_eq!(texts(&read(&*log, &at("t", 0))), ["k0=v0", "k1=v1", "child=1"]);
-    let refused = other.ask("join");
-    assert!(refused.contains("holds its groups") && refused.contains("stop that process"), "{refused}");
     // It wakes when this process appends.
     assert_eq!(other.ask("wait"), "waiting");
     std::thread::sleep(Duration::from_millis(50));

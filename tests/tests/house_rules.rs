@@ -17,7 +17,11 @@ const EDGES: &[checks::Edges<'static>] = &[
     ("tidewire-operators", &["tidewire-contract", "tidewire-schemas"], &["tidewire-engine"]),
     ("tidewire-engine", &["tidewire-contract", "tidewire-schemas"], &[]),
     ("tidewire-ingest", &["tidewire-schemas"], &[]),
-    ("tidewire-runtime", &["tidewire-contract", "tidewire-engine", "tidewire-schemas"], &[]),
+    (
+        "tidewire-runtime",
+        &["tidewire-contract", "tidewire-engine", "tidewire-schemas", "tidewire-sinks"],
+        &[],
+    ),
     ("tidewire-sinks", &["tidewire-schemas"], &[]),
     // Only the binary knows all of them.
     (

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, health, import, operators, run, schemas, status, tail, topics, verify,
+    check, dead_letters, demo, health, import, operators, run, schemas, sink, status, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -80,6 +80,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the stages of a pipeline file until Ctrl-C.
     Run(run::Args),
+    /// Write features and positions to the stores of a pipeline file until Ctrl-C.
+    Sink(sink::Args),
     /// Check a pipeline file and draw what would run.
     Check(check::Args),
     /// Write recorded feeds to the log: Binance captures, news, CSV of trades or bars.
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args, &context),
         Command::Run(args) => run::run(args, &context),
+        Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Check(args) => check::run(args),

@@ -8,6 +8,7 @@ pub mod import;
 pub mod operators;
 pub mod run;
 pub mod schemas;
+pub mod sink;
 pub mod status;
 pub mod tail;
 pub mod topics;

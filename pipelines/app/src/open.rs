@@ -1,13 +1,16 @@
 //! Opens the log that was named: a Kafka cluster, or the embedded one, here or through the process that has it open.
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use tidewire_engine::log::Log;
-use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, open_any};
+use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::{
     Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with, read_book_with,
@@ -17,6 +20,9 @@ use tidewire_schemas::SchemaBook;
 use crate::cli::Context;
 use crate::pipeline::{Deployment, Pipeline};
 use crate::placements::placements;
+
+/// How often sinks look whether the log can be reached.
+const WAIT_FOR_RUN: Duration = Duration::from_millis(100);
 
 /// What a successful commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -185,6 +191,38 @@ pub fn registry_options(context: &Context, deployment: &Deployment) -> anyhow::R
             Ok(RegistryOptions { source, ..RegistryOptions::default() })
         }
     }
+}
+
+/// Opens the log as sinks need it. A folder's log is left to the process that runs the stages: sinks go through it, and
+/// wait for it, so that neither keeps the other from starting. `None`: told to stop meanwhile.
+pub fn for_sinks(
+    context: &Context,
+    deployment: &Deployment,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
+    if let Some(options) = kafka_options(context, deployment)? {
+        let place = Place::Kafka(options.bootstrap.clone());
+        let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
+        return Ok(Some((place, Arc::new(log))));
+    }
+    let dir = context.data();
+    let mut told = false;
+    while !stop.load(Ordering::SeqCst) {
+        match RemoteLog::connect(&dir) {
+            Ok(log) => return Ok(Some((Place::Folder(dir), Arc::new(log)))),
+            Err(_) if told => {}
+            Err(_) => {
+                told = true;
+                let shown = dir.display();
+                writeln!(
+                    io::stderr(),
+                    "waiting for `tidewire run` to have the log in {shown} open: sinks go through it"
+                )?;
+            }
+        }
+        std::thread::sleep(WAIT_FOR_RUN);
+    }
+    Ok(None)
 }
 
 fn check_here(open: OpenLog) -> anyhow::Result<OpenLog> {

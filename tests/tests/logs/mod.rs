@@ -141,10 +141,6 @@ impl Subject for Remote {
         Arc::clone(&self.remote) as Arc<dyn Log>
     }
 
-    fn groups(&self) -> Arc<dyn Log> {
-        self.below.log()
-    }
-
     fn set_now_ms(&self, now_ms: u64) {
         self.below.set_now_ms(now_ms);
     }

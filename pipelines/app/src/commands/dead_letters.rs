@@ -382,6 +382,11 @@ fn not_replayable(letter: &DeadLetter, done_before: bool) -> Option<&'static str
     if letter.source_partition < 0 {
         return Some("a timer; it can not be sent");
     }
+    if letter.stage.starts_with("sink.") {
+        return Some(
+            "a sink could not write it; its topic has it still, and every reader would see it twice. Raise the sink's `generation` and it reads again",
+        );
+    }
     done_before.then_some("sent again before; `--again` sends it once more")
 }
 

@@ -26,7 +26,7 @@ use tidewire_contract::OperatorType;
 use tidewire_engine::plan::{Caps, InputSpec, NodeSpec, OutputSpec, Role, StageSpec};
 use tidewire_schemas::{Kind, RiskLimits, topics};
 
-pub use deployment::{Deployment, load_deployment};
+pub use deployment::{Deployment, SinkTable, load_deployment};
 pub use limits::key as limits_key;
 pub use overrides::PREFIX as OVERRIDE_PREFIX;
 pub use problem::{PipelineError, Place, Problem, nearest, plural};

@@ -17,6 +17,7 @@ mod merge;
 mod open;
 mod read;
 mod remote;
+mod remote_member;
 mod rewrite;
 mod server;
 mod store;

@@ -14,6 +14,7 @@ use tidewire_engine::log::{
 use tidewire_engine::log_limits;
 
 use super::lock;
+use super::remote_member::RemoteMember;
 use super::server::ENDPOINT;
 use super::wire::{Hello, Request, Response, pack, receive, send, unpack};
 
@@ -24,7 +25,8 @@ const WAIT_STEP: Duration = Duration::from_millis(400);
 /// Most threads whose place is remembered; beyond that the oldest is forgotten and one wait returns early.
 const MAX_PLACES: usize = 64;
 
-/// A log in a folder that another process has open: topics, reads and appends, but no groups.
+/// A log in a folder that another process has open. Groups live in that process: a member is a connection of its own
+/// and leaves its group when this process, that one, or the connection ends.
 #[derive(Debug)]
 pub struct RemoteLog {
     dir: PathBuf,
@@ -127,12 +129,8 @@ impl Log for RemoteLog {
         }
     }
 
-    fn join(&self, group: &str, member: &str, _driving: &str) -> Result<Box<dyn Member>, LogError> {
-        Err(LogError::Invalid(format!(
-            "{member} can not join group {group}: the process that has the log in {} open holds its groups; \
-             stop that process, or run the stage in it",
-            self.dir.display()
-        )))
+    fn join(&self, group: &str, member: &str, driving: &str) -> Result<Box<dyn Member>, LogError> {
+        RemoteMember::join(&self.dir, group, member, driving)
     }
 
     fn wait(&self, timeout: Duration) {
@@ -182,7 +180,7 @@ fn exchange(dir: &Path, connection: &mut Option<UnixStream>, request: &Request) 
     Ok(response)
 }
 
-fn connect(dir: &Path) -> io::Result<UnixStream> {
+pub(super) fn connect(dir: &Path) -> io::Result<UnixStream> {
     let socket = fs::read_to_string(dir.join(ENDPOINT))?;
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -193,7 +191,7 @@ fn connect(dir: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-fn unreachable(dir: &Path, doing: &str, error: &io::Error) -> LogError {
+pub(super) fn unreachable(dir: &Path, doing: &str, error: &io::Error) -> LogError {
     let error = match error.kind() {
         io::ErrorKind::InvalidInput => error.to_string(),
         _ => format!(
@@ -204,7 +202,7 @@ fn unreachable(dir: &Path, doing: &str, error: &io::Error) -> LogError {
     LogError::Store { at: doing.to_owned(), error }
 }
 
-fn unexpected(doing: &str, response: &Response) -> LogError {
+pub(super) fn unexpected(doing: &str, response: &Response) -> LogError {
     let kind = format!("{response:?}");
     let kind = kind.split([' ', '(']).next().unwrap_or_default();
     LogError::Store { at: doing.to_owned(), error: format!("the other process gave another answer ({kind})") }

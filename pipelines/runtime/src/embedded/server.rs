@@ -15,10 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Scope};
 use std::time::Duration;
 
-use tidewire_engine::log::{Log, LogError, NewRecord};
+use bytes::Bytes;
+use tidewire_engine::log::{
+    Assignment, CommitError, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
+};
 
 use super::folder::write_whole;
-use super::wire::{Hello, Request, Response, pack, receive, send, unpack};
+use super::wire::{Hello, Outcome, Request, Response, pack, receive, send, unpack};
 use super::{EmbeddedLog, lock};
 
 /// Most processes that can go through this one at once.
@@ -159,12 +162,29 @@ fn serve(shared: &Shared, stream: &mut UnixStream) -> io::Result<()> {
     send(stream, &Hello::new())?;
     let hello: Hello = receive(stream)?;
     hello.check().map_err(io::Error::other)?;
+    // Leaves its group when the connection ends, however it does.
+    let mut member: Option<Box<dyn Member>> = None;
     while !shared.stop.load(Ordering::Acquire) {
         let request = match receive::<Request>(stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             request => request?,
         };
-        let response = answer(&shared.log, request).unwrap_or_else(Response::Failed);
+        let response = match request {
+            Request::Join { group, member: name, driving } => {
+                // One of the same name would be fenced by its successor; another name leaves first.
+                member = None;
+                shared.log.join(&group, &name, &driving).map(|joined| {
+                    member = Some(joined);
+                    Response::Joined
+                })
+            }
+            Request::Poll | Request::Commit { .. } | Request::Release(_) => match &mut member {
+                Some(member) => answer_member(&mut **member, request),
+                None => Err(LogError::Invalid("this connection has not joined a group".to_owned())),
+            },
+            request => answer(&shared.log, request),
+        };
+        let response = response.unwrap_or_else(Response::Failed);
         send(stream, &response)?;
     }
     Ok(())
@@ -191,13 +211,46 @@ fn answer(log: &EmbeddedLog, request: Request) -> Result<Response, LogError> {
         Request::Bounds(at) => Response::Bounds(log.bounds(&at)?),
         Request::Committed { group, at } => Response::Committed(log.committed(&group, &at)?),
         Request::Append { at, records } => {
-            let damaged = || LogError::Invalid(format!("records for {at} do not decode"));
-            let records: Vec<NewRecord> =
-                unpack(0, &records).ok_or_else(damaged)?.into_iter().map(|stored| stored.record).collect();
+            let records = records_of(&at, &records)?;
             Response::Appended(log.append(&at, records)?)
         }
         Request::Wait { seen, timeout_ms } => {
             Response::Changes(log.signal.wait_past(seen, Duration::from_millis(timeout_ms.min(MAX_WAIT_MS))))
         }
+        Request::Join { .. } | Request::Poll | Request::Commit { .. } | Request::Release(_) => {
+            return Err(LogError::Invalid("a member's request came to the log".to_owned()));
+        }
     })
+}
+
+fn answer_member(member: &mut dyn Member, request: Request) -> Result<Response, LogError> {
+    Ok(match request {
+        Request::Commit { generation, appends, offsets } => {
+            let records = appends.into_iter().map(|(at, records)| {
+                let records = records_of(&at, &records)?;
+                Ok((at, records))
+            });
+            let appends = records.collect::<Result<_, LogError>>()?;
+            Response::Ended(match member.commit(Transaction { generation, appends, offsets }) {
+                Ok(()) => Outcome::Done,
+                Err(CommitError::Fenced(why)) => Outcome::Fenced(why),
+                Err(CommitError::Aborted(why)) => Outcome::Aborted(why),
+                Err(CommitError::Unknown(why)) => Outcome::Unknown(why),
+                Err(CommitError::Log(error)) => return Err(error),
+            })
+        }
+        Request::Release(tasks) => {
+            member.release(&tasks)?;
+            Response::Released
+        }
+        _ => {
+            let Assignment { generation, tasks, revoking } = member.poll()?;
+            Response::Assigned { generation, tasks, revoking }
+        }
+    })
+}
+
+fn records_of(at: &TopicPartition, packed: &Bytes) -> Result<Vec<NewRecord>, LogError> {
+    let damaged = || LogError::Invalid(format!("records for {at} do not decode"));
+    Ok(unpack(0, packed).ok_or_else(damaged)?.into_iter().map(|stored| stored.record).collect())
 }

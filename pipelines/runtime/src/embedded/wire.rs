@@ -16,7 +16,7 @@ use tidewire_engine::log::{
 use super::codec::{Before, Mark, RecordReader, put_record};
 
 /// Both sides must speak the same version.
-pub(super) const PROTOCOL_VERSION: u32 = 1;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
 /// Most bytes of one frame, so of one append through another process.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
 /// First words of either side.
@@ -52,11 +52,37 @@ pub(super) enum Request {
     CreateTopic(TopicSpec),
     Topics,
     Topic(SmolStr),
-    Fetch { at: TopicPartition, from: u64, max_bytes: u64 },
+    Fetch {
+        at: TopicPartition,
+        from: u64,
+        max_bytes: u64,
+    },
     Bounds(TopicPartition),
-    Committed { group: SmolStr, at: TopicPartition },
-    Append { at: TopicPartition, records: Bytes },
-    Wait { seen: u64, timeout_ms: u64 },
+    Committed {
+        group: SmolStr,
+        at: TopicPartition,
+    },
+    Append {
+        at: TopicPartition,
+        records: Bytes,
+    },
+    Wait {
+        seen: u64,
+        timeout_ms: u64,
+    },
+    /// From here on the connection is that member: it leaves the group when the connection ends.
+    Join {
+        group: SmolStr,
+        member: SmolStr,
+        driving: SmolStr,
+    },
+    Poll,
+    Commit {
+        generation: u32,
+        appends: Vec<(TopicPartition, Bytes)>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    },
+    Release(Vec<u32>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,12 +90,34 @@ pub(super) enum Response {
     Created,
     Topics(Vec<TopicSpec>),
     Topic(Option<TopicSpec>),
-    Fetched { records: Bytes, next_offset: u64, at_end: bool },
+    Fetched {
+        records: Bytes,
+        next_offset: u64,
+        at_end: bool,
+    },
     Bounds(Bounds),
     Committed(Option<CommittedOffset>),
     Appended(u64),
     Changes(u64),
+    Joined,
+    Assigned {
+        generation: u32,
+        tasks: Vec<u32>,
+        revoking: Vec<u32>,
+    },
+    /// The commit's outcome; an error of the log itself is `Failed`.
+    Ended(Outcome),
+    Released,
     Failed(LogError),
+}
+
+/// What a commit came to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Done,
+    Fenced(String),
+    Aborted(String),
+    Unknown(String),
 }
 
 /// Writes one frame.
@@ -149,7 +197,7 @@ mod tests {
     #[test]
     fn other_programs_and_versions_are_refused() {
         Hello::new().check().unwrap();
-        assert!(Hello { version: 2, ..Hello::new() }.check().unwrap_err().contains("same build"));
+        assert!(Hello { version: 1, ..Hello::new() }.check().unwrap_err().contains("same build"));
         assert!(
             Hello { greeting: "ssh".to_owned(), ..Hello::new() }
                 .check()

@@ -327,7 +327,6 @@ impl Failed {
         }
     }
 
-<<<<<<< HEAD
     /// Of a record that the broker did not take.
     fn of_record(error: &KafkaError) -> Self {
         use RDKafkaErrorCode as Code;
@@ -348,10 +347,6 @@ impl Failed {
             }),
             _ => Self::Abort(words(error)),
         }
-=======
-    fn of_transaction(error: &RDKafkaError) -> Self {
-        if error.is_fatal() { Self::Writer(error.string()) } else { Self::Abort(error.string()) }
->>>>>>> e680d73 (Health, readiness, metrics, structured logs, stop timeout; deployment files)
     }
 
     fn of_transaction(error: &RDKafkaError) -> Self {

@@ -7,12 +7,14 @@ mod kafka;
 mod run;
 mod schema_registry;
 mod secret;
+mod sink;
 
 pub use http::HttpTable;
 pub use kafka::KafkaTable;
 pub use run::RunTable;
 pub use schema_registry::RegistryTable;
 pub use secret::SecretSource;
+pub use sink::SinkTable;
 
 use super::fields::Fields;
 use super::problem::{PipelineError, Problems};
@@ -29,6 +31,8 @@ pub struct Deployment {
     pub run: Option<RunTable>,
     /// `[schema_registry]`: where the ids of schemas come from.
     pub schema_registry: Option<RegistryTable>,
+    /// `[[sink]]`: stores that take what topics hold.
+    pub sinks: Vec<SinkTable>,
 }
 
 impl Deployment {
@@ -41,6 +45,7 @@ impl Deployment {
             schema_registry: fields
                 .table("schema_registry", problems)
                 .map(|table| RegistryTable::read(table, problems)),
+            sinks: SinkTable::read_all(fields, problems),
         }
     }
 }

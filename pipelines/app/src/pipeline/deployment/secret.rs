@@ -1,5 +1,7 @@
 //! Secrets: named by where they are, never written down.
 
+use std::fmt;
+
 use anyhow::{Context as _, bail};
 use smol_str::SmolStr;
 use tidewire_runtime::kafka::Secret;
@@ -55,15 +57,17 @@ impl SecretSource {
             }
         };
         if text.is_empty() {
-            bail!("the secret in {} is empty", self.place());
+            bail!("the secret in {self} is empty");
         }
         Ok(Secret::new(text))
     }
+}
 
-    fn place(&self) -> String {
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Variable(name) => format!("environment variable {name}"),
-            Self::File(path) => format!("file {path}"),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::File(path) => write!(f, "file {path}"),
         }
     }
 }

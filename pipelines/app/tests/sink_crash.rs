@@ -1,0 +1,261 @@
+//! `sink` is killed at random moments while a run goes on, and so is its Redis: in the end the Redis holds what the
+//! topics say, read by redis-cli and folded from `tail`. No output of any process shows the password.
+//!
+//! `KILLS` sets the number of kills (the default suits CI).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+#[path = "../../../tests/tests/sinks/redis_server.rs"]
+mod redis_server;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use redis_server::{PASSWORD, RedisServer};
+use serde_json::Value;
+use tidewire_engine::log::{Log, TopicPartition};
+use tidewire_runtime::embedded::RemoteLog;
+
+const TOPICS: [&str; 2] = ["features.values.v1", "positions.v1"];
+/// How long nothing may change before a run counts as done.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long a run may take at most.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn tidewire(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
+    command.arg("--data").arg(data).args(["--durability", "buffered"]).stdin(Stdio::null());
+    // Small epochs make the run long enough to be hit in the middle.
+    command.env("TIDEWIRE__ENGINE__MAX_RECORDS", "64");
+    command
+}
+
+/// The shipped pipeline with a sink; without the limit on an intent's age and with signals that do not expire, because
+/// the sample is of 2024.
+fn pipeline(folder: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(root().join("pipelines/market-intel.toml")).unwrap();
+    let lasting = text.replace("horizon_ms = 60_000", "horizon_ms = 300_000_000_000");
+    assert_ne!(lasting, text, "the shipped pipeline's signals expire");
+    let kept = lasting.lines().filter(|line| !line.trim_start().starts_with("max_intent_age_ms"));
+    let mut text = kept.collect::<Vec<_>>().join("\n");
+    text.push_str(
+        "\n[[sink]]\nname = \"cache\"\ntype = \"redis\"\nurl_env = \"TEST_REDIS_URL\"\nkey_prefix = \"mirror\"\n\
+         batch_max_records = 40\nretry_max_ms = 200\n",
+    );
+    let path = folder.join("market-intel.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn start(command: &mut Command, folder: &Path, number: usize) -> (Child, PathBuf) {
+    let log = folder.join(format!("said-{number}"));
+    let file = std::fs::File::create(&log).unwrap();
+    let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+    (child, log)
+}
+
+fn sink(data: &Path, pipeline: &Path, url: &str) -> Command {
+    let mut command = tidewire(data);
+    // Whatever is logged is searched for the password.
+    command.args(["--log-level", "trace"]).arg("sink").arg(pipeline).env("TEST_REDIS_URL", url);
+    command
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn end(mut child: Child, said: &Path) {
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", std::fs::read_to_string(said).unwrap());
+}
+
+fn connect(data: &Path) -> RemoteLog {
+    let begun = Instant::now();
+    loop {
+        match RemoteLog::connect(data) {
+            Ok(log) => return log,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Records in the sink's topics, and how many of them it has committed.
+fn progress(log: &dyn Log) -> (u64, u64) {
+    let (mut all, mut done) = (0, 0);
+    for topic in TOPICS {
+        let partitions = log.topic(topic).unwrap().map_or(0, |topic| topic.partitions);
+        for at in (0..partitions).map(|partition| TopicPartition::new(topic, partition)) {
+            all += log.bounds(&at).unwrap().stable_end;
+            let group = format!("market-intel.sink.cache.{topic}");
+            done += log.committed(&group, &at).unwrap().map_or(0, |committed| committed.offset);
+        }
+    }
+    (all, done)
+}
+
+/// The last value of each key, as `tail` shows them: another reader than the sink.
+fn fold(data: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut last = BTreeMap::new();
+    for topic in TOPICS {
+        let output = tidewire(data).args(["tail", topic, "--json"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut records: Vec<Value> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        assert!(records.len() > 20, "{topic}: {} records", records.len());
+        records.sort_by_key(|record| (record["partition"].as_u64(), record["offset"].as_u64()));
+        for record in records {
+            let family = if topic == TOPICS[0] { "features" } else { "positions" };
+            let name = format!("{family}:{}", record["key"].as_str().unwrap());
+            last.insert(name, fields(topic, &record));
+        }
+    }
+    last
+}
+
+fn fields(topic: &str, record: &Value) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> = ["partition", "offset"]
+        .map(|name| (format!("@{name}"), record[name].to_string()))
+        .into_iter()
+        .chain([("@topic".to_owned(), topic.to_owned())])
+        .collect();
+    let value = record["value"].as_object().unwrap();
+    for (name, value) in value {
+        match value {
+            Value::Null => {}
+            Value::Object(features) => {
+                fields.extend(
+                    features.iter().map(|(name, value)| (name.clone(), bits(value.as_f64().unwrap()))),
+                );
+            }
+            _ if name == "event_time" => {
+                drop(fields.insert("@event_time".to_owned(), value.as_str().unwrap().into()))
+            }
+            // A vector's instrument is its key.
+            _ if name == "instrument" && topic == TOPICS[0] => {}
+            other => drop(fields.insert(name.clone(), other.as_str().unwrap().to_owned())),
+        }
+    }
+    fields
+}
+
+/// Numbers by their bits: the text of a float may differ.
+fn bits(value: f64) -> String {
+    format!("{:016x}", value.to_bits())
+}
+
+fn in_redis(redis: &RedisServer) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut contents = redis.contents("mirror");
+    for (name, fields) in &mut contents {
+        if name.starts_with("features:") {
+            for (_, text) in fields.iter_mut().filter(|(field, _)| !field.starts_with('@')) {
+                *text = bits(text.parse().unwrap());
+            }
+        }
+    }
+    contents
+}
+
+fn check_secret(said: &Path) {
+    let text = String::from_utf8_lossy(&std::fs::read(said).unwrap()).into_owned();
+    for secret in [PASSWORD, &PASSWORD.replace('/', "%2F"), "hunter2"] {
+        assert!(!text.contains(secret), "{} shows {secret}: {text}", said.display());
+    }
+}
+
+#[test]
+fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
+    let kills: u32 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(10);
+    let folder = tempfile::tempdir().unwrap();
+    let (data, pipeline) = (folder.path().join("log"), pipeline(folder.path()));
+    let redis = RedisServer::start();
+    let files = [
+        "binance/usdm_btcusdt_20240808.gz",
+        "binance/usdm_ethusdt_20240808.gz",
+        "binance/spot_btcusdt_20240808.gz",
+        "binance/cm_btcusd_perp_20240808.gz",
+        "news/crypto_news_20220704.csv",
+    ];
+    let files = files.map(|file| root().join("samples").join(file));
+    // The news is of another day: moved into the span of the ticks, as the demo does.
+    let span = ["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"];
+    let imported: Output = tidewire(&data).arg("import").args(&files).args(span).output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+
+    let url = redis.right_url();
+    let mut said = Vec::new();
+    let mut started = 0;
+    let mut begin = |command: &mut Command| {
+        started += 1;
+        let (child, log) = start(command, folder.path(), started);
+        said.push(log.clone());
+        (child, log)
+    };
+    // The sink is there first, and waits for the run.
+    let (mut victim, _) = begin(&mut sink(&data, &pipeline, &url));
+    let (running, run_said) = begin(tidewire(&data).arg("run").arg(&pipeline));
+    let log = connect(&data);
+    let mut random = 20_240_808_u64;
+    let (mut hit, mut last) = (0, 0);
+    for number in 0..kills {
+        // Until it has moved on a little, and then some more, so that it is hit in the middle of something.
+        let begun = Instant::now();
+        loop {
+            let (all, done) = progress(&log);
+            if done > last {
+                hit += u32::from(done < all);
+                last = done;
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{done} of {all} after {number} kills");
+            std::thread::sleep(Duration::from_millis(2));
+            if done == all && begun.elapsed() > QUIET {
+                break;
+            }
+        }
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_micros((random >> 33) % 30_000));
+        kill(victim);
+        if number % 4 == 3 {
+            redis.kill();
+            redis.start_again();
+        }
+        (victim, _) = begin(&mut sink(&data, &pipeline, &url));
+    }
+    let (begun, mut quiet_since, mut before) = (Instant::now(), Instant::now(), (0, 1));
+    while quiet_since.elapsed() < QUIET {
+        let now = progress(&log);
+        if now != before || now.0 != now.1 {
+            (before, quiet_since) = (now, Instant::now());
+        }
+        assert!(begun.elapsed() < PATIENCE, "not done: {now:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("{kills} kills, {hit} with records left to write; {} records in the end", before.0);
+    let wanted = fold(&data);
+    assert_eq!(in_redis(&redis), wanted);
+    assert!(wanted.len() > 5, "{:?}", wanted.keys());
+    assert!(hit > 0, "every kill came when all was done");
+
+    // A wrong password is said, and not shown.
+    let (mut wrong, _) = begin(&mut sink(&data, &pipeline, &redis.url("hunter2")));
+    assert_eq!(wrong.wait().unwrap().code(), Some(1));
+    end(victim, &said[said.len() - 2]);
+    end(running, &run_said);
+    for log in &said {
+        check_secret(log);
+    }
+    let wrong = std::fs::read_to_string(said.last().unwrap()).unwrap();
+    assert!(wrong.contains("check the user and password"), "{wrong}");
+}
