@@ -367,7 +367,7 @@ fn partitions_that_do_not_fit_are_refused() {
     let file = place.file("bars.toml", &BARS.replacen("partitions = 2", "partitions = 8", 1));
     let error = place.fails(&["run", file.to_str().unwrap()], 1);
     assert!(
-        error.contains("topic market.ticks.v1 has 2 partitions in the log, and 8 in the pipeline file"),
+        error.contains("topic market.ticks.v1: has 2 partitions in the log, and 8 in the pipeline file"),
         "{error}"
     );
     assert!(error.contains("[topics.\"market.ticks.v1\"] partitions = 2"), "{error}");

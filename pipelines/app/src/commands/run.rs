@@ -87,6 +87,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let loaded = load_pipeline(&args.file)?;
     let pipeline = &loaded.pipeline;
     let chosen = Chosen::new(args, &pipeline.deployment, &context.deployment);
+    // First of all: one who stops it while it still begins is heard as well.
+    let stop = interrupt::stop_flag_within(Some(chosen.stop_timeout))?;
     let open = open::to_run(context, pipeline)?;
     if !args.synchronised {
         check_not_synchronised(&*open.log, pipeline)?;
@@ -94,7 +96,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let prepared = prepare(&*open.log, &open.book, pipeline)?;
     note_pipeline(&*open.log, &loaded, args.synchronised)?;
     announce(args, pipeline, &prepared, &open.place.to_string());
-    let stop = interrupt::stop_flag_within(Some(chosen.stop_timeout))?;
     let house = match open.embedded() {
         Some(log) => {
             Some(log.keep_house(KEEP_HOUSE_EVERY, KEEP_HOUSE_BYTES).context("starting the log's upkeep")?)
@@ -243,15 +244,13 @@ fn check_not_synchronised(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<
 }
 
 fn announce(args: &Args, pipeline: &Pipeline, prepared: &Prepared, dir: &str) {
-    for warning in &pipeline.warnings {
+    let of_file = pipeline.warnings.iter().map(|warning| format!("warning: {warning}"));
+    for warning in of_file.chain(prepared.warnings.iter().cloned()) {
         if logging::is_json() {
             tracing::warn!("{warning}");
         } else {
-            say(&format!("warning: {warning}"));
+            say(&warning);
         }
-    }
-    for warning in &prepared.warnings {
-        writeln!(err, "{warning}")?;
     }
     if !prepared.limits_written.is_empty() {
         say(&format!("risk limits written: {}", prepared.limits_written.join(", ")));

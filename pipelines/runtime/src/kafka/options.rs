@@ -38,6 +38,9 @@ const OURS: [&str; 26] = [
     "partitioner",
 ];
 
+/// Parts of the names of properties whose values are secrets: a file that may be kept in the log must not hold them.
+const SECRET_MARKS: [&str; 4] = ["password", "secret", "key.pem", "assertion.private"];
+
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -142,10 +145,14 @@ impl KafkaOptions {
 
     /// Whether a property of librdkafka may be set by name; if not, why.
     pub fn check_property(name: &str) -> Result<(), String> {
-        match OURS.contains(&name) {
-            true => Err(format!("`{name}` is set by Tidewire itself or has a key of its own")),
-            false => Ok(()),
+        if OURS.contains(&name) {
+            return Err(format!("`{name}` is set by Tidewire itself or has a key of its own"));
         }
+        if SECRET_MARKS.iter().any(|mark| name.contains(mark)) {
+            let ways = "use `password_file`, `key_file` and their like";
+            return Err(format!("`{name}` would write a secret into the file; {ways}"));
+        }
+        Ok(())
     }
 
     /// What all clients have in common.
@@ -285,5 +292,8 @@ mod tests {
     fn what_exactly_once_rests_on_can_not_be_set() {
         assert!(KafkaOptions::check_property("isolation.level").is_err());
         assert!(KafkaOptions::check_property("linger.ms").is_ok());
+        for secret in ["ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.assertion.private.key.pem"] {
+            assert!(KafkaOptions::check_property(secret).is_err_and(|why| why.contains("would write a secret")));
+        }
     }
 }
