@@ -186,6 +186,11 @@ impl Member for KafkaMember {
             self.known = membership(&self.consumer);
             self.seen_changes = Some(changes);
         }
+        // Who is out of the group has nothing to flush any more. What was asked back before must be given up all the same:
+        // the library waits for it before it joins again.
+        if self.known.is_none() || self.consumer.assignment_lost() {
+            self.give_up_asked_back()?;
+        }
         let Some((_, generation)) = &self.known else { return Ok(Assignment::default()) };
         let placement = self.placement();
         let not_given = |partition: &&i32| !self.given_back.contains(partition);
@@ -245,9 +250,20 @@ impl Member for KafkaMember {
             given.filter(|partition| placement.asked_back.contains(partition)).collect()
         };
         self.given_back.extend(given);
+        let all = self.placement().asked_back.iter().all(|partition| self.given_back.contains(partition));
+        if all { self.give_up_asked_back() } else { Ok(()) }
+    }
+
+    fn leave(self: Box<Self>) -> Result<(), LogError> {
+        Ok(())
+    }
+}
+
+impl KafkaMember {
+    /// Gives up all that was asked back, as the library wants it: in one call.
+    fn give_up_asked_back(&mut self) -> Result<(), LogError> {
         let mut placement = self.placement();
-        let all = placement.asked_back.iter().all(|partition| self.given_back.contains(partition));
-        if placement.asked_back.is_empty() || !all {
+        if placement.asked_back.is_empty() {
             return Ok(());
         }
         let mut list = TopicPartitionList::with_capacity(placement.asked_back.len());
@@ -261,10 +277,6 @@ impl Member for KafkaMember {
         self.given_back.clear();
         let doing = || format!("giving tasks of group {} back", self.group);
         self.consumer.incremental_unassign(&list).map_err(|error| log_error(doing(), &error))
-    }
-
-    fn leave(self: Box<Self>) -> Result<(), LogError> {
-        Ok(())
     }
 }
 
