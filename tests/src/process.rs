@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How long a process that was asked to end may take.
 const ENDING: Duration = Duration::from_secs(60);
 
+/// Lines of stderr that a failure shows.
+const LAST_LINES: usize = 30;
+
 /// A running process. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -73,9 +76,11 @@ impl Running {
         None
     }
 
-    /// What it wrote to stderr.
+    /// The last of what it wrote to stderr.
     pub fn said(&self) -> String {
-        std::fs::read_to_string(&self.errors).unwrap_or_default()
+        let all = std::fs::read_to_string(&self.errors).unwrap_or_default();
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     fn end(mut self, signal: &str) {

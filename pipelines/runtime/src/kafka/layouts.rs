@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
 use smol_str::SmolStr;
@@ -9,6 +10,13 @@ use tidewire_engine::log::{LogError, TopicSpec};
 
 use super::admin::{Admin, FoundTopic};
 use super::context::Quiet;
+
+/// How long all brokers may take to hear of a topic that was made.
+const MADE: Duration = Duration::from_secs(10);
+/// For how long a topic that was there must be unknown to count as gone.
+const GONE: Duration = Duration::from_secs(2);
+/// Between two questions.
+const NAP: Duration = Duration::from_millis(50);
 
 /// Topics that were looked up. Their number is bounded by what a pipeline names.
 pub struct Layouts {
@@ -32,9 +40,10 @@ impl Layouts {
         }
     }
 
-    /// The topic as it is now.
+    /// The topic as it is now. One that was there is not taken for gone because one broker says so.
     pub fn look_up(&self, topic: &SmolStr) -> Result<Option<FoundTopic>, LogError> {
-        let found = self.admin.topic(topic, &self.metadata)?;
+        let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(topic);
+        let found = self.ask(topic, if is_known { GONE } else { Duration::ZERO })?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
             Some(found) => known.insert(topic.clone(), found.clone()),
@@ -43,9 +52,26 @@ impl Layouts {
         Ok(found)
     }
 
-    /// Makes a topic; false if it was there already.
+    /// Makes a topic, and waits until it is to be seen; false if it was there already.
     pub fn create(&self, spec: &TopicSpec) -> Result<bool, LogError> {
-        self.admin.create(spec, &self.metadata)
+        let made = self.admin.create(spec, &self.metadata)?;
+        if let Some(found) = self.ask(&spec.name, MADE)? {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(spec.name.clone(), found);
+        }
+        Ok(made)
+    }
+
+    /// Asks until a broker knows the topic, or `patience` is over: brokers hear of changes one after another, and any of
+    /// them may be asked.
+    fn ask(&self, topic: &SmolStr, patience: Duration) -> Result<Option<FoundTopic>, LogError> {
+        let begun = Instant::now();
+        loop {
+            let found = self.admin.topic(topic, &self.metadata)?;
+            if found.is_some() || begun.elapsed() >= patience {
+                return Ok(found);
+            }
+            std::thread::sleep(NAP);
+        }
     }
 
     /// All topics as they are now.
