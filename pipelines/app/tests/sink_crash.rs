@@ -124,7 +124,7 @@ fn fold(data: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
     last
 }
 
-fn fields(topic: &str, record: &Value) -> BTreeMap<String, String> {
+fn fields(topic: &str, record: &Value, line: &str) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> = ["partition", "offset"]
         .map(|name| (format!("@{name}"), record[name].to_string()))
         .into_iter()
@@ -148,6 +148,14 @@ fn fields(topic: &str, record: &Value) -> BTreeMap<String, String> {
         }
     }
     fields
+}
+
+/// The features of a line. Its numbers are exact, but serde_json reads some of them as the double beside.
+fn numbers(line: &str) -> BTreeMap<String, String> {
+    let (_, values) = line.split_once(r#""values":{"#).unwrap();
+    let (values, _) = values.split_once('}').unwrap();
+    let pairs = values.split(',').map(|pair| pair.rsplit_once(':').unwrap());
+    pairs.map(|(name, text)| (name.trim_matches('"').to_owned(), bits(text.parse().unwrap()))).collect()
 }
 
 /// Numbers by their bits: the text of a float may differ.

@@ -1,0 +1,101 @@
+//! The ceiling: librdkafka alone reads the same ticks in batches, decodes them, and writes as many bytes as the
+//! pipeline did in transactions of as many records as an epoch may have. One thread, as one worker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tidewire_engine::log::{Log as _, TopicSpec};
+
+use crate::backlog::{Bytes, Pace};
+use crate::consume_batch::Batches;
+use crate::pipeline::{Bed, PATIENCE};
+use crate::readers::consumer;
+
+/// Records in a transaction: the most that an epoch of a task has by default, times the tasks.
+const EPOCH_RECORDS: u64 = 4096;
+
+/// Ticks a second.
+pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> f64 {
+    let topic = format!("bare.{}", bed.signals);
+    bed.log.create_topic(&TopicSpec::new(topic.as_str(), bed.partitions)).unwrap();
+    let reader: Arc<BaseConsumer> = Arc::new(consumer(bed, "read_committed", &bed.ticks, Offset::Beginning));
+    let mut batches = Batches::split(&reader, &bed.ticks, bed.partitions);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &bed.bootstrap).set("transactional.id", &topic);
+    config.set("compression.type", "lz4").set("linger.ms", "0").set("socket.nagle.disable", "true");
+    config.set("queue.buffering.max.messages", "1000000");
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    // Varied bytes, so that compression does not make them vanish.
+    let noise: Vec<u8> =
+        (0..bytes.value + 4096).map(|n| u8::try_from((n * n / 7 + n) % 251).unwrap()).collect();
+    let key = vec![b'k'; bytes.key];
+    let header = vec![b'h'; bytes.headers.saturating_sub(2)];
+    let most = EPOCH_RECORDS * u64::from(bed.partitions);
+    let (mut pace, mut open, mut last) = (Pace::new(ticks), 0_u64, Instant::now());
+    let mut total = 0_usize;
+    loop {
+        assert!(last.elapsed() < PATIENCE, "the ticks do not come");
+        let mut taken = 0;
+        for partition in 0..bed.partitions {
+            batches.take(partition, |value| {
+                if open == 0 {
+                    producer.begin_transaction().unwrap();
+                }
+                // Decoded, and not thrown away by the compiler.
+                std::hint::black_box(bed.book.decode(value).unwrap());
+                let from = total % 4096;
+                total += 1;
+                let headers = OwnedHeaders::new().insert(Header { key: "tw", value: Some(&header) });
+                send(&producer, &topic, partition, &key, &noise[from..from + bytes.value], headers);
+                taken += 1;
+                open += 1;
+            });
+            if open >= most {
+                break;
+            }
+        }
+        if taken > 0 {
+            last = Instant::now();
+        }
+        if open >= most || (taken == 0 && open > 0) {
+            producer.commit_transaction(PATIENCE).unwrap();
+            let done = pace.add(open);
+            open = 0;
+            if done {
+                return pace.per_s();
+            }
+        }
+    }
+}
+
+fn send(
+    producer: &BaseProducer,
+    topic: &str,
+    partition: u32,
+    key: &[u8],
+    value: &[u8],
+    headers: OwnedHeaders,
+) {
+    let mut record = BaseRecord::to(topic)
+        .partition(i32::try_from(partition).unwrap())
+        .key(key)
+        .payload(value)
+        .headers(headers);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(Duration::from_millis(1));
+            }
+            Err((error, _)) => panic!("{error}"),
+        }
+    }
+}

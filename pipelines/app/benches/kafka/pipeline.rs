@@ -1,0 +1,169 @@
+//! The pipeline that is measured: every tick gives one signal.
+//!
+//! A quote's microprice lies on the side of the larger quantity. The load gives each instrument a larger bid and a
+//! larger offer in turn, so a rule that compares microprice and mid changes its mind at every quote. The signal bears
+//! the quote's event time, which is the time at which it was meant to be sent.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
+use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
+use tidewire_runtime::registry::open_book;
+use tidewire_schemas::{SchemaBook, topics};
+
+use crate::cluster::Cluster;
+use crate::load;
+
+/// How long a start, or the last signals, may take.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A log with a pipeline's topics. Topics of one name are one cluster's, so they are emptied for each bed.
+pub struct Bed {
+    pub bootstrap: String,
+    pub book: Arc<SchemaBook>,
+    pub log: Arc<KafkaLog>,
+    pub ticks: String,
+    pub signals: String,
+    pub partitions: u32,
+    name: String,
+    folder: TempDir,
+}
+
+impl Bed {
+    pub fn new(cluster: &Cluster, name: &str, partitions: u32) -> Self {
+        let log = Arc::new(KafkaLog::connect(KafkaOptions::new(&cluster.bootstrap)).unwrap());
+        let book = Arc::new(open_book(&*log).unwrap());
+        let name = format!("{name}-{}", std::process::id());
+        let (ticks, signals) = (format!("ticks.{name}"), format!("signals.{name}"));
+        for topic in [&ticks, &signals] {
+            log.create_topic(&TopicSpec::new(topic.as_str(), partitions)).unwrap();
+        }
+        let bootstrap = cluster.bootstrap.clone();
+        Self { bootstrap, book, log, ticks, signals, partitions, name, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        let path = self.folder.path().join("pipeline.toml");
+        let (name, partitions, ticks, signals) = (&self.name, self.partitions, &self.ticks, &self.signals);
+        let text = format!(
+            r#"
+            [pipeline]
+            name = "{name}"
+            partitions = {partitions}
+
+            [topics."{ticks}"]
+            partitions = {partitions}
+            kinds = ["Quote"]
+
+            [topics."{signals}"]
+            partitions = {partitions}
+
+            [[stage]]
+            name = "signals"
+
+            [[stage.input]]
+            id = "ticks"
+            topic = "{ticks}"
+            role = "driving"
+
+            [[stage.operator]]
+            id = "mid"
+            type = "mid"
+            from = ["ticks"]
+
+            [[stage.operator]]
+            id = "micro"
+            type = "microprice"
+            from = ["ticks"]
+
+            [[stage.operator]]
+            id = "vector"
+            type = "as_of"
+            from = ["mid", "micro"]
+            features = ["mid", "microprice"]
+            trigger = "microprice"
+
+            [[stage.operator]]
+            id = "rule"
+            type = "momentum"
+            from = ["vector"]
+            strategy = "imbalance"
+            fast = "microprice"
+            slow = "mid"
+            horizon_ms = 86_400_000
+
+            [[stage.output]]
+            topic = "{signals}"
+            from = ["rule"]
+            "#
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Signals that a committed reader can see, control records among them.
+    pub fn signals_end(&self) -> u64 {
+        let end = |p| self.log.bounds(&TopicPartition::new(self.signals.as_str(), p)).unwrap().stable_end;
+        (0..self.partitions).map(end).sum()
+    }
+
+    /// Sends a tick to each partition and waits for a signal from each.
+    pub fn wait_until_it_runs(&self) {
+        load::one_each(self);
+        let begun = Instant::now();
+        loop {
+            let end = |p| self.log.bounds(&TopicPartition::new(self.signals.as_str(), p)).unwrap().stable_end;
+            if (0..self.partitions).all(|p| end(p) > 0) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no signals came");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// `tidewire run`, until it is stopped.
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    pub fn start(bed: &Bed, workers: u64) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .arg("run")
+            .arg(bed.file())
+            .args(["--bootstrap", &bed.bootstrap, "--workers", &workers.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM: it finishes its epoch.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(status.success(), "{status}: {said}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

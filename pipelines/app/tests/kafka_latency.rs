@@ -1,0 +1,64 @@
+//! The measurement of latency and throughput on Kafka in short: every tick gives one signal, seen once by a committed
+//! reader and by an uncommitted one. No time is asserted; `cargo bench -p tidewire --bench kafka` measures.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, dead_code, reason = "shared with a bench")]
+
+#[path = "../benches/kafka/backlog.rs"]
+mod backlog;
+#[path = "../benches/kafka/bare.rs"]
+mod bare;
+#[path = "../benches/kafka/cluster.rs"]
+mod cluster;
+#[path = "../benches/kafka/consume_batch.rs"]
+mod consume_batch;
+#[path = "../benches/kafka/load.rs"]
+mod load;
+#[path = "../benches/kafka/pipeline.rs"]
+mod pipeline;
+#[path = "../benches/kafka/readers.rs"]
+mod readers;
+#[path = "../benches/kafka/report.rs"]
+mod report;
+
+use std::time::Duration;
+
+use cluster::Cluster;
+use pipeline::{Bed, Running};
+use report::{Rate, Report};
+
+#[test]
+fn every_tick_gives_one_signal_to_every_reader() {
+    let cluster = Cluster::find_or_start();
+    let mut report = Report { workers: 1, partitions: 2, backlog: 5_000, ..Report::default() };
+
+    let bed = Bed::new(&cluster, "short-backlog", 2);
+    load::backlog(&bed, report.backlog);
+    let (through, bytes) = backlog::through(&bed, report.backlog, report.workers);
+    assert!(bytes.value > 100 && bytes.key == "I00.BENCH".len(), "{bytes:?}");
+    report.through_per_s = through;
+    report.signal_bytes = bytes.total();
+    report.bare_per_s = bare::through(&bed, report.backlog, &bytes);
+
+    let bed = Bed::new(&cluster, "short-rate", 2);
+    let running = Running::start(&bed, report.workers);
+    bed.wait_until_it_runs();
+    let seen = load::open_loop(&bed, 200, Duration::from_secs(1), Duration::from_secs(3)).finish();
+    running.stop();
+    assert_eq!(
+        seen.iter().map(|seen| seen.isolation).collect::<Vec<_>>(),
+        ["read_committed", "read_uncommitted"]
+    );
+    for seen in &seen {
+        assert_eq!(
+            (seen.signals, seen.doubled, seen.latencies_us.len()),
+            (600, 0, 600),
+            "{}",
+            seen.isolation
+        );
+    }
+    report.rates.push(Rate::new(200, &seen));
+    report.print();
+    let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(json["rates"][0]["readers"][1]["signals"], 600);
+    assert!(json["ratio"].as_f64().unwrap() > 0.0);
+}
