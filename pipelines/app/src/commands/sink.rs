@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use tidewire_engine::log::Log;
-use tidewire_runtime::registry::read_book;
+use tidewire_runtime::registry::{RegistryOptions, read_book_with};
 use tidewire_runtime::sink::{self, Schemas, SinkCounters, SinkEvent, SinkNews};
 
 use crate::cli::{self, Context};
@@ -50,8 +50,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     writeln!(io::stderr(), "writing from {place}: {}; Ctrl-C stops", shown.join("; "))?;
     let counters = SinkCounters::default();
+    let schemas = schemas_of(&log, open::registry_options(context, &pipeline.deployment)?);
     let prefix = format!("{}-{}", pipeline.name, std::process::id());
-    let done = sink::run(&log, &schemas_of(&log), &specs, &counters, &prefix, &stop, |event| say(&event));
+    let done = sink::run(&log, &schemas, &specs, &counters, &prefix, &stop, |event| say(&event));
     finish(&counters)?;
     done?;
     Ok(cli::OK)
@@ -89,9 +90,9 @@ fn chosen<'a>(
     Ok(chosen)
 }
 
-fn schemas_of(log: &Arc<dyn Log>) -> Schemas {
+fn schemas_of(log: &Arc<dyn Log>, registry: RegistryOptions) -> Schemas {
     let log = Arc::clone(log);
-    Arc::new(move || read_book(&*log).map_err(|error| error.to_string()))
+    Arc::new(move || read_book_with(&*log, &registry).map_err(|error| error.to_string()))
 }
 
 fn say(event: &SinkEvent) {
