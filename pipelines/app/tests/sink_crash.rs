@@ -52,11 +52,21 @@ fn pipeline(folder: &Path) -> PathBuf {
     path
 }
 
-fn start(command: &mut Command, folder: &Path, number: usize) -> (Child, PathBuf) {
+/// A process that does not outlive the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command, folder: &Path, number: usize) -> (Running, PathBuf) {
     let log = folder.join(format!("said-{number}"));
     let file = std::fs::File::create(&log).unwrap();
     let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-    (child, log)
+    (Running(child), log)
 }
 
 fn sink(data: &Path, pipeline: &Path, url: &str) -> Command {
@@ -66,14 +76,14 @@ fn sink(data: &Path, pipeline: &Path, url: &str) -> Command {
     command
 }
 
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn kill(mut running: Running) {
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
 }
 
-fn end(mut child: Child, said: &Path) {
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let status = child.wait().unwrap();
+fn end(mut running: Running, said: &Path) {
+    assert!(Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap().success());
+    let status = running.0.wait().unwrap();
     assert!(status.success(), "{status}: {}", std::fs::read_to_string(said).unwrap());
 }
 
@@ -108,17 +118,15 @@ fn fold(data: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
     for topic in TOPICS {
         let output = tidewire(data).args(["tail", topic, "--json"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut records: Vec<Value> = output
-            .stdout
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok())
-            .collect();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut records: Vec<(Value, &str)> =
+            text.lines().map(|line| (serde_json::from_str(line).unwrap(), line)).collect();
         assert!(records.len() > 20, "{topic}: {} records", records.len());
-        records.sort_by_key(|record| (record["partition"].as_u64(), record["offset"].as_u64()));
-        for record in records {
+        records.sort_by_key(|(record, _)| (record["partition"].as_u64(), record["offset"].as_u64()));
+        for (record, line) in records {
             let family = if topic == TOPICS[0] { "features" } else { "positions" };
             let name = format!("{family}:{}", record["key"].as_str().unwrap());
-            last.insert(name, fields(topic, &record));
+            last.insert(name, fields(topic, &record, line));
         }
     }
     last
@@ -134,11 +142,7 @@ fn fields(topic: &str, record: &Value, line: &str) -> BTreeMap<String, String> {
     for (name, value) in value {
         match value {
             Value::Null => {}
-            Value::Object(features) => {
-                fields.extend(
-                    features.iter().map(|(name, value)| (name.clone(), bits(value.as_f64().unwrap()))),
-                );
-            }
+            Value::Object(_) => fields.extend(numbers(line)),
             _ if name == "event_time" => {
                 drop(fields.insert("@event_time".to_owned(), value.as_str().unwrap().into()))
             }
@@ -258,7 +262,7 @@ fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
 
     // A wrong password is said, and not shown.
     let (mut wrong, _) = begin(&mut sink(&data, &pipeline, &redis.url("hunter2")));
-    assert_eq!(wrong.wait().unwrap().code(), Some(1));
+    assert_eq!(wrong.0.wait().unwrap().code(), Some(1));
     end(victim, &said[said.len() - 2]);
     end(running, &run_said);
     for log in &said {

@@ -93,12 +93,11 @@ fn memory_handles_and_threads_stay_as_they_are() {
     let log = KafkaLog::connect(KafkaOptions::new(&cluster.bootstrap)).unwrap();
     let book = open_book(&log).unwrap();
     let partitions = wait_for_topics(&log, &mut running, &said);
-    let (sent, mut samples, mut moved, mut next_sample) = (AtomicU64::new(0), Vec::new(), Instant::now(), 0);
+    let (mut samples, mut moved, mut next_sample) = (Vec::new(), Instant::now(), 0);
+    let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let done = AtomicU64::new(0);
-        let (done, sent, book) = (&done, &sent, &book);
-        let bootstrap = &cluster.bootstrap;
-        scope.spawn(move || feed(bootstrap, book, partitions, total, sent, done));
+        let (done, book, bootstrap) = (&done, &book, &cluster.bootstrap);
+        scope.spawn(move || feed(bootstrap, book, partitions, total, done));
         loop {
             let now = committed(&log, partitions);
             if now > done.load(Ordering::SeqCst) {
@@ -198,7 +197,7 @@ fn committed(log: &dyn Log, partitions: u32) -> u64 {
     (0..partitions).filter_map(|p| of(p).ok().flatten()).map(|committed| committed.offset).sum()
 }
 
-fn feed(bootstrap: &str, book: &SchemaBook, partitions: u32, total: u64, sent: &AtomicU64, done: &AtomicU64) {
+fn feed(bootstrap: &str, book: &SchemaBook, partitions: u32, total: u64, done: &AtomicU64) {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("linger.ms", "5");
     let producer: BaseProducer = config.create().unwrap();
@@ -235,7 +234,6 @@ fn feed(bootstrap: &str, book: &SchemaBook, partitions: u32, total: u64, sent: &
                 Err((error, _)) => panic!("{error}"),
             }
         }
-        sent.store(number + 1, Ordering::Relaxed);
     }
     producer.flush(PATIENCE).unwrap();
 }
@@ -254,7 +252,7 @@ fn tick(number: u64, instrument: &str, at: EventTime, cents: i64) -> Record {
             price: price(cents),
             quantity: "0.5".parse().unwrap(),
             market: true,
-            aggressor: if number.is_multiple_of(4) { Aggressor::Buy } else { Aggressor::Sell },
+            aggressor: if number.is_multiple_of(4) { Aggressor::Buyer } else { Aggressor::Seller },
         };
         return trade.into();
     }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::open_book;
-use tidewire_schemas::{SchemaBook, topics};
+use tidewire_schemas::SchemaBook;
 
 use crate::cluster::Cluster;
 use crate::load;
@@ -106,22 +106,17 @@ impl Bed {
         path
     }
 
-    /// Signals that a committed reader can see, control records among them.
-    pub fn signals_end(&self) -> u64 {
-        let end = |p| self.log.bounds(&TopicPartition::new(self.signals.as_str(), p)).unwrap().stable_end;
-        (0..self.partitions).map(end).sum()
-    }
-
-    /// Sends a tick to each partition and waits for a signal from each.
+    /// Sends a tick to each partition and waits until each was taken.
     pub fn wait_until_it_runs(&self) {
         load::one_each(self);
+        let group = format!("{}.signals", self.name);
         let begun = Instant::now();
-        loop {
-            let end = |p| self.log.bounds(&TopicPartition::new(self.signals.as_str(), p)).unwrap().stable_end;
-            if (0..self.partitions).all(|p| end(p) > 0) {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "no signals came");
+        let taken = |p| {
+            let at = TopicPartition::new(self.ticks.as_str(), p);
+            self.log.committed_unstable(&group, &at).ok().flatten().is_some_and(|position| position.offset > 0)
+        };
+        while !(0..self.partitions).all(taken) {
+            assert!(begun.elapsed() < PATIENCE, "the ticks are not taken");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

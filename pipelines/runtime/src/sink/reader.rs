@@ -141,8 +141,14 @@ impl Reader {
         ended
     }
 
-    /// One membership: from joining the group until it is lost or left.
+    /// One membership: from joining the group until it is lost or left. Who can not reach the store takes no partitions
+    /// from those who can; and a wrong password shows at once, whoever holds the partitions.
     fn serve(&mut self, trouble: &mut Trouble) -> Broken {
+        match self.sink.open() {
+            Ok(()) => {}
+            Err(error @ SinkError::Retriable { .. }) => return Broken::Later(error.to_string()),
+            Err(error @ SinkError::Fatal { .. }) => return Broken::Halt(error.to_string()),
+        }
         let joined = self.log.join(&self.group, &self.member_name, &self.topic);
         let mut member = match joined.map_err(Broken::from) {
             Ok(member) => member,
