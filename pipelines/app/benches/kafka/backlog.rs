@@ -24,6 +24,7 @@ impl Bytes {
 
 /// The rate between the first and the last tenth, as a committed reader sees it, in records a second.
 pub struct Pace {
+    begun: Instant,
     total: u64,
     seen: u64,
     from: Option<(u64, Instant)>,
@@ -32,7 +33,7 @@ pub struct Pace {
 
 impl Pace {
     pub fn new(total: u64) -> Self {
-        Self { total, seen: 0, from: None, to: None }
+        Self { begun: Instant::now(), total, seen: 0, from: None, to: None }
     }
 
     /// Counts `more`; true once all are there.
@@ -49,6 +50,10 @@ impl Pace {
 
     pub fn per_s(&self) -> f64 {
         let ((first, from), (last, to)) = (self.from.unwrap(), self.to.unwrap());
+        if first == last {
+            // So few that they came at once: all of it, start included.
+            return self.seen as f64 / self.begun.elapsed().as_secs_f64();
+        }
         (last - first) as f64 / to.duration_since(from).as_secs_f64()
     }
 }

@@ -113,7 +113,11 @@ impl Bed {
         let begun = Instant::now();
         let taken = |p| {
             let at = TopicPartition::new(self.ticks.as_str(), p);
-            self.log.committed_unstable(&group, &at).ok().flatten().is_some_and(|position| position.offset > 0)
+            self.log
+                .committed_unstable(&group, &at)
+                .ok()
+                .flatten()
+                .is_some_and(|position| position.offset > 0)
         };
         while !(0..self.partitions).all(taken) {
             assert!(begun.elapsed() < PATIENCE, "the ticks are not taken");
