@@ -30,8 +30,11 @@ const INSTRUMENTS: [&str; 4] =
 const RECORDS_PER_SECOND: u64 = 2 * INSTRUMENTS.len() as u64;
 /// The first event: a day of 2024.
 const FROM_MS: i64 = 1_723_075_200_000;
-/// Records that the load may be ahead of the pipeline, so that the broker's memory is no part of this.
-const MAX_AHEAD: u64 = 20_000;
+/// The load is ahead of the pipeline by this share at most, so that there are as many looks at it, and the broker's
+/// memory is no part of this.
+const AHEAD: u64 = 100;
+/// But by so many records, so that the pipeline is not kept waiting.
+const LEAST_AHEAD: u64 = 200;
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Growth of memory that is no leak: allocators keep what they once had.
@@ -204,7 +207,7 @@ fn feed(bootstrap: &str, book: &SchemaBook, partitions: u32, total: u64, done: &
     let (mut random, mut value) = (20_240_808_u64, Vec::new());
     let mut prices = [61_000_00_i64, 2_600_00, 61_010_00, 61_020_00];
     for number in 0..total {
-        while number > done.load(Ordering::SeqCst) + MAX_AHEAD {
+        while number > done.load(Ordering::SeqCst) + (total / AHEAD).max(LEAST_AHEAD) {
             producer.poll(Duration::from_millis(5));
         }
         let which = usize::try_from(number / 2).unwrap() % INSTRUMENTS.len();
