@@ -343,7 +343,8 @@ fn a_stock_deserializer_reads_every_topic_of_kafka_as_the_examples_do() {
 
 /// The one block of a kind in a page.
 fn block(page: &str, kind: &str) -> String {
-    let mut parts = page.split(&format!("```{kind}\n"));
+    let begins = format!("```{kind}\n");
+    let mut parts = page.split(&begins);
     let (_, code) = (parts.next(), parts.next().expect("the page has such a block"));
     assert!(parts.next().is_none(), "{kind}: which one?");
     code.split("```").next().unwrap().to_owned()
