@@ -13,7 +13,8 @@ use tidewire_engine::log::Log;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::{
-    Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with, read_book_with,
+    LearningLog, Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with,
+    read_book_with,
 };
 use tidewire_schemas::SchemaBook;
 
@@ -120,7 +121,7 @@ fn write_with(
 ) -> anyhow::Result<OpenLog> {
     let bare = without_schemas(context, deployment, OpenFor::Writing)?;
     let registry = registry_options(context, deployment)?;
-    with_book(bare, |log| open_book_with(log, &registry, placements))
+    with_book(bare, &registry, |log| open_book_with(log, &registry, placements))
 }
 
 /// Opens a log that must be there, to be read.
@@ -132,7 +133,7 @@ pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
 pub fn to_read_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
     let bare = without_schemas(context, deployment, OpenFor::Reading)?;
     let registry = registry_options(context, deployment)?;
-    with_book(bare, |log| read_book_with(log, &registry))
+    with_book(bare, &registry, |log| read_book_with(log, &registry))
 }
 
 /// Opens the log as a pipeline's stages need it: on a folder, groups live in one process.
@@ -144,7 +145,9 @@ pub fn to_run(context: &Context, pipeline: &Pipeline) -> anyhow::Result<OpenLog>
 pub fn here(context: &Context, dir: &Path, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
     let registry = registry_options(context, &Deployment::default())?;
     let placements = placements(pipeline);
-    check_here(with_book(folder(context, dir)?, |log| open_book_with(log, &registry, &placements))?)
+    check_here(with_book(folder(context, dir)?, &registry, |log| {
+        open_book_with(log, &registry, &placements)
+    })?)
 }
 
 /// Opens the log for those who look after its schemas themselves.
@@ -172,12 +175,16 @@ fn folder(context: &Context, dir: &Path) -> anyhow::Result<BareLog> {
     Ok(BareLog { place, opened: Some(opened), log })
 }
 
+/// A log with its book, which learns the schemas that are registered from now on.
 fn with_book(
     bare: BareLog,
+    registry: &RegistryOptions,
     book: impl FnOnce(&dyn Log) -> Result<SchemaBook, RegistryError>,
 ) -> anyhow::Result<OpenLog> {
     let book = Arc::new(book(&*bare.log).with_context(|| failed(&bare.place))?);
-    Ok(OpenLog { place: bare.place, opened: bare.opened, log: bare.log, book })
+    let registry = registry.connect(&bare.log)?;
+    let log = Arc::new(LearningLog::new(bare.log, Arc::clone(&book), registry));
+    Ok(OpenLog { place: bare.place, opened: bare.opened, log, book })
 }
 
 /// The registry that was named: on the command line first, then in the pipeline file, then in the file of `--config`.
