@@ -19,7 +19,8 @@ use tidewire_schemas::{Kind, Record, Trade};
 
 /// The last line of releases that Java 17 runs.
 const VERSION: &str = "3.0.9";
-const COPY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy";
+/// Later versions of this plugin want a parent's description that was not published with this release.
+const GET_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.8:get";
 /// How long the start may take on a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -97,11 +98,11 @@ fn files() -> PathBuf {
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "Apicurio Registry could not be got from Maven Central: {said}");
     };
+    let archive = folder.join("all.tar.gz");
     run(Command::new("mvn")
-        .args(["-B", "-q", COPY_PLUGIN, "-Dmdep.useBaseVersion=true"])
+        .args(["-B", "-q", GET_PLUGIN, "-Dtransitive=false"])
         .arg(format!("-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"))
-        .arg(format!("-DoutputDirectory={}", folder.display())));
-    let archive = folder.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz"));
+        .arg(format!("-Ddest={}", archive.display())));
     run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&folder));
     std::fs::remove_file(archive).unwrap();
     std::fs::write(folder.join("complete"), "").unwrap();
