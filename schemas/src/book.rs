@@ -6,18 +6,23 @@ use crate::record::Body;
 use crate::resolve::Plan;
 use crate::shape::{Base, Named, Shape};
 use crate::wire::{put_prefix, split_prefix};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Schema ids of one registry: how to read what was written with each, and which to write with.
 ///
-/// Clones share the plans, so that every worker can have its own.
+/// Clones share the plans, so that every worker can have its own, and what is learned later.
 #[derive(Clone, Debug, Default)]
 pub struct SchemaBook {
     /// Sorted by id.
     readers: Vec<Entry>,
     /// By position of the kind.
     writers: Vec<Option<u32>>,
+    /// What was learned since: all clones know it.
+    learned: Arc<RwLock<Vec<Entry>>>,
 }
+
+/// Most schemas that are learned while running.
+const MAX_LEARNED: usize = 10_000;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -79,6 +84,17 @@ impl SchemaBook {
         self.readers[place].kind()
     }
 
+    /// Takes up a writer's schema in this book and in all its clones, while they are in use. An id that is known
+    /// already is left as it is.
+    pub fn learn(&self, id: u32, json: &str) {
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        let known = self.entry(id).is_some() || learned.iter().any(|entry| entry.id == id);
+        if !known && learned.len() < MAX_LEARNED {
+            let reader = reader_for(json).unwrap_or_else(|why| Reader::Refused(why.into()));
+            learned.push(Entry { id, json: json.into(), reader });
+        }
+    }
+
     /// The id that a kind is written with.
     #[inline]
     pub fn id_of(&self, kind: Kind) -> Option<u32> {
@@ -93,7 +109,15 @@ impl SchemaBook {
 
     /// Whether the id is in the book, readable or not.
     pub fn knows(&self, id: u32) -> bool {
-        self.entry(id).is_some()
+        self.entry(id).is_some() || self.learned(id).is_some()
+    }
+
+    /// Schema text of an id, whether taken up or learned.
+    pub fn schema_of(&self, id: u32) -> Option<Arc<str>> {
+        match self.entry(id) {
+            Some(entry) => Some(Arc::clone(&entry.json)),
+            None => self.learned(id).map(|entry| entry.json),
+        }
     }
 
     /// Schema text of an id, as it was taken up.
@@ -119,22 +143,19 @@ impl SchemaBook {
     #[inline]
     pub fn decode(&self, bytes: &[u8]) -> Result<Record, DecodeError> {
         let (id, body) = split_prefix(bytes)?;
-        match self.entry(id).map(|entry| &entry.reader) {
-            Some(Reader::Compiled(kind)) => Record::decode(*kind, body),
-            Some(Reader::Resolving(kind, plan)) => {
-                let mut rewritten = Vec::with_capacity(body.len() + 64);
-                plan.rewrite(body, &mut rewritten)?;
-                Record::decode(*kind, &rewritten)
-            }
-            Some(Reader::Refused(why)) => Err(DecodeError::IncompatibleSchema { id, why: why.clone() }),
-            None => Err(DecodeError::UnknownSchema { id }),
+        match self.entry(id) {
+            Some(entry) => entry.decode(body),
+            None => self.learned(id).ok_or(DecodeError::UnknownSchema { id })?.decode(body),
         }
     }
 
     /// Which record a value is, by its prefix alone.
     pub fn kind_of(&self, bytes: &[u8]) -> Result<Kind, DecodeError> {
         let (id, _) = split_prefix(bytes)?;
-        self.entry(id).ok_or(DecodeError::UnknownSchema { id })?.kind()
+        match self.entry(id) {
+            Some(entry) => entry.kind(),
+            None => self.learned(id).ok_or(DecodeError::UnknownSchema { id })?.kind(),
+        }
     }
 
     fn prefix(&self, kind: Kind, out: &mut Vec<u8>) -> Result<(), NotRegistered> {
@@ -146,9 +167,28 @@ impl SchemaBook {
     fn entry(&self, id: u32) -> Option<&Entry> {
         self.readers.binary_search_by_key(&id, |entry| entry.id).ok().map(|place| &self.readers[place])
     }
+
+    #[cold]
+    fn learned(&self, id: u32) -> Option<Entry> {
+        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+        learned.iter().find(|entry| entry.id == id).cloned()
+    }
 }
 
 impl Entry {
+    #[inline]
+    fn decode(&self, body: &[u8]) -> Result<Record, DecodeError> {
+        match &self.reader {
+            Reader::Compiled(kind) => Record::decode(*kind, body),
+            Reader::Resolving(kind, plan) => {
+                let mut rewritten = Vec::with_capacity(body.len() + 64);
+                plan.rewrite(body, &mut rewritten)?;
+                Record::decode(*kind, &rewritten)
+            }
+            Reader::Refused(why) => Err(DecodeError::IncompatibleSchema { id: self.id, why: why.clone() }),
+        }
+    }
+
     fn kind(&self) -> Result<Kind, DecodeError> {
         match &self.reader {
             Reader::Compiled(kind) | Reader::Resolving(kind, _) => Ok(*kind),

@@ -1,8 +1,8 @@
 """Decodes records with a stock Confluent AvroDeserializer, which asks a schema registry for their schemas.
 
 Takes the registry's address, and a file with one line of JSON for each record: topic, and value (hexadecimal). Prints
-one line of JSON for each: record (its full name), and value. Decimals are text, as exact as they were read; times are
-whole microseconds or nanoseconds since 1970, as they were written.
+one line of JSON for each: record (its full name), and value. Decimals and doubles are text, as exact as they were read;
+times are whole microseconds or nanoseconds since 1970, as they were written.
 """
 
 import datetime
@@ -37,6 +37,9 @@ def plain(value):
     if isinstance(value, decimal.Decimal):
         # Every digit, never an exponent.
         return {"decimal": format(value, "f")}
+    if isinstance(value, float):
+        # As text: readers of JSON differ in the last digit.
+        return {"double": repr(value)}
     if isinstance(value, datetime.datetime):
         return {"micros": (value - EPOCH) // datetime.timedelta(microseconds=1)}
     if isinstance(value, bytes):

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::server::RegistryServer;
 use tidewire_runtime::registry::{
     Credentials, LogRegistry, Placement, RegistryError, RegistryOptions, RestOptions, RestRegistry,
-    SchemaRegistry as _, SecretFrom, Source, open_book, open_book_with, read_book_with,
+    SchemaRegistry as _, SecretFrom, Source, Tls, open_book, open_book_with, read_book_with,
 };
 use tidewire_schemas::{Kind, Record, Trade};
 
@@ -376,4 +376,75 @@ fn rules_hold_for_those_who_register_by_the_log_too() {
     assert!(answer.contains("NONE"), "{answer}");
     assert_eq!(own.register("s", &record(&[A, B].join(","))).unwrap(), 2);
     assert_eq!(registry.versions("s").unwrap().len(), 2);
+}
+
+/// A server in Python behind https, until it is dropped.
+struct OverTls {
+    child: Child,
+    url: String,
+}
+
+impl OverTls {
+    fn start(files: &[&Path]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/tls_registry.py");
+        let mut child =
+            Command::new("python3").arg(script).args(files).stdout(Stdio::piped()).spawn().unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self { child, url: format!("https://127.0.0.1:{}", port.trim()) }
+    }
+}
+
+impl Drop for OverTls {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A certificate of its own making for 127.0.0.1, and its key.
+fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .expect("this test needs openssl (Debian: apt-get install openssl)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (certificate, key)
+}
+
+#[test]
+fn certificates_are_checked_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, server_key) = certificate(folder.path(), "server");
+    let (ours, our_key) = certificate(folder.path(), "client");
+    let ask = |url: &str, tls: Tls| {
+        let options = RestOptions { tls, rounds: 1, ..RestOptions::new([url]) };
+        RestRegistry::new(&options).unwrap().subjects().map_err(|error| error.to_string())
+    };
+    let trusting = Tls { ca_file: Some(server.clone()), ..Tls::default() };
+    let known =
+        Tls { certificate_file: Some(ours.clone()), key_file: Some(our_key.clone()), ..trusting.clone() };
+
+    let open = OverTls::start(&[&server, &server_key]);
+    let error = ask(&open.url, Tls::default()).unwrap_err();
+    assert!(error.contains("certificate") && error.contains(&open.url), "{error}");
+    assert_eq!(ask(&open.url, trusting.clone()).unwrap(), ["over-tls"]);
+    // Nobody vouches for another name.
+    let elsewhere = open.url.replace("127.0.0.1", "localhost");
+    assert!(ask(&elsewhere, trusting.clone()).is_err());
+
+    let mutual = OverTls::start(&[&server, &server_key, &ours]);
+    assert!(ask(&mutual.url, trusting).is_err());
+    assert_eq!(ask(&mutual.url, known).unwrap(), ["over-tls"]);
+
+    let missing = Tls { ca_file: Some(folder.path().join("none.pem")), ..Tls::default() };
+    let options = RestOptions { tls: missing, ..RestOptions::new(["https://a"]) };
+    let error = RestRegistry::new(&options).err().unwrap().to_string();
+    assert!(error.contains("[schema_registry]") && error.contains("none.pem"), "{error}");
 }

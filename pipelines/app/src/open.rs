@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -13,7 +13,8 @@ use tidewire_engine::log::Log;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::{
-    Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with, read_book_with,
+    LearningLog, Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with,
+    read_book_with,
 };
 use tidewire_schemas::SchemaBook;
 
@@ -23,6 +24,8 @@ use crate::placements::placements;
 
 /// How often sinks look whether the log can be reached.
 const WAIT_FOR_RUN: Duration = Duration::from_millis(100);
+/// How long a run waits for other processes to be done with its folder.
+const WAIT_FOR_LOOKERS: Duration = Duration::from_secs(2);
 
 /// What a successful commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,7 +123,7 @@ fn write_with(
 ) -> anyhow::Result<OpenLog> {
     let bare = without_schemas(context, deployment, OpenFor::Writing)?;
     let registry = registry_options(context, deployment)?;
-    with_book(bare, |log| open_book_with(log, &registry, placements))
+    with_book(bare, &registry, |log| open_book_with(log, &registry, placements))
 }
 
 /// Opens a log that must be there, to be read.
@@ -132,19 +135,42 @@ pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
 pub fn to_read_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
     let bare = without_schemas(context, deployment, OpenFor::Reading)?;
     let registry = registry_options(context, deployment)?;
-    with_book(bare, |log| read_book_with(log, &registry))
+    with_book(bare, &registry, |log| read_book_with(log, &registry))
 }
 
 /// Opens the log as a pipeline's stages need it: on a folder, groups live in one process.
 pub fn to_run(context: &Context, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
-    check_here(to_write_for(context, pipeline)?)
+    let bare = alone(|| without_schemas(context, &pipeline.deployment, OpenFor::Writing))?;
+    let registry = registry_options(context, &pipeline.deployment)?;
+    with_book(bare, &registry, |log| open_book_with(log, &registry, &placements(pipeline)))
 }
 
 /// Opens the embedded log in `dir` in this process, for a pipeline.
 pub fn here(context: &Context, dir: &Path, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
+    let bare = alone(|| folder(context, dir))?;
     let registry = registry_options(context, &Deployment::default())?;
-    let placements = placements(pipeline);
-    check_here(with_book(folder(context, dir)?, |log| open_book_with(log, &registry, &placements))?)
+    with_book(bare, &registry, |log| open_book_with(log, &registry, &placements(pipeline)))
+}
+
+/// Opens a log that no other process has open. One that only looks at it, such as `tail`, is gone in a moment, and is
+/// waited for; nothing is written through it meanwhile.
+fn alone(open: impl Fn() -> anyhow::Result<BareLog>) -> anyhow::Result<BareLog> {
+    let begun = Instant::now();
+    loop {
+        let bare = open()?;
+        if bare.opened.as_ref().is_none_or(|opened| opened.embedded().is_some()) {
+            return Ok(bare);
+        }
+        if begun.elapsed() > WAIT_FOR_LOOKERS {
+            bail!(
+                "another process has the log in {} open; on the embedded log all stages run in one process. \
+                 Stop that process, or run it with more `--workers`",
+                bare.place
+            );
+        }
+        drop(bare);
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Opens the log for those who look after its schemas themselves.
@@ -172,12 +198,16 @@ fn folder(context: &Context, dir: &Path) -> anyhow::Result<BareLog> {
     Ok(BareLog { place, opened: Some(opened), log })
 }
 
+/// A log with its book, which learns the schemas that are registered from now on.
 fn with_book(
     bare: BareLog,
+    registry: &RegistryOptions,
     book: impl FnOnce(&dyn Log) -> Result<SchemaBook, RegistryError>,
 ) -> anyhow::Result<OpenLog> {
     let book = Arc::new(book(&*bare.log).with_context(|| failed(&bare.place))?);
-    Ok(OpenLog { place: bare.place, opened: bare.opened, log: bare.log, book })
+    let registry = registry.connect(&bare.log)?;
+    let log = Arc::new(LearningLog::new(bare.log, Arc::clone(&book), registry));
+    Ok(OpenLog { place: bare.place, opened: bare.opened, log, book })
 }
 
 /// The registry that was named: on the command line first, then in the pipeline file, then in the file of `--config`.
@@ -223,17 +253,6 @@ pub fn for_sinks(
         std::thread::sleep(WAIT_FOR_RUN);
     }
     Ok(None)
-}
-
-fn check_here(open: OpenLog) -> anyhow::Result<OpenLog> {
-    if open.is_elsewhere() {
-        bail!(
-            "another process has the log in {} open; on the embedded log all stages run in one process. \
-             Stop that process, or run it with more `--workers`",
-            open.place
-        );
-    }
-    Ok(open)
 }
 
 /// The cluster that was named: on the command line first, then in the pipeline file, then in the file of `--config`.

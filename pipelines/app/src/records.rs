@@ -99,8 +99,8 @@ impl<'a> Shower<'a> {
 
     fn decode(&mut self, bytes: &[u8]) -> Result<(String, Value), String> {
         let (id, body) = wire::split_prefix(bytes).map_err(|error| error.to_string())?;
-        let Some(json) = self.book.json_of(id) else { return Err(format!("schema id {id} is not known")) };
-        let reader = self.readers.entry(id).or_insert_with(|| JsonReader::new(json));
+        let Some(json) = self.book.schema_of(id) else { return Err(format!("schema id {id} is not known")) };
+        let reader = self.readers.entry(id).or_insert_with(|| JsonReader::new(&json));
         let reader = reader.as_ref().map_err(Clone::clone)?;
         let name = reader.record_name().unwrap_or_default();
         let short = name.rsplit('.').next().unwrap_or_default().to_owned();

@@ -15,6 +15,9 @@ use tidewire_runtime::embedded::{EmbeddedOptions, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::read_book;
 use tidewire_schemas::{EventTime, JsonReader, ReceivedTime, SchemaBook, wire};
+use tidewire_tests::clients::{self, Isolation};
+use tidewire_tests::cluster::Cluster;
+use tidewire_tests::root;
 
 /// Records of a partition that are compared.
 const MOST: usize = 400;
@@ -37,10 +40,6 @@ const TOPICS: [&str; 16] = [
     "signals.v1",
     "venue.commands.v1",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// The target folder, where the environment of the clients and the cluster's parts are kept.
 fn target() -> PathBuf {
@@ -124,6 +123,20 @@ fn values(log: &dyn Log) -> Vec<(String, Vec<u8>)> {
     values
 }
 
+/// The same by a client that is not ours, of the topics that must be there.
+fn values_seen(bootstrap: &str) -> Vec<(String, Vec<u8>)> {
+    let mut taken: BTreeMap<(String, u32), usize> = BTreeMap::new();
+    let mut values = Vec::new();
+    for seen in clients::read(bootstrap, &TOPICS, Isolation::Settled) {
+        let taken = taken.entry((seen.topic.clone(), seen.partition)).or_default();
+        *taken += 1;
+        if *taken <= MOST {
+            values.push((seen.topic, seen.value.unwrap()));
+        }
+    }
+    values
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -192,8 +205,9 @@ fn same(ours: &Value, theirs: &Value, at: &str, count: &mut Count) {
             let time = ReceivedTime::from_nanos(nanos.as_i64().unwrap());
             assert_eq!(*ours, time.to_string(), "{at}");
         }
-        (Value::Number(ours), Value::Number(theirs)) => {
-            assert!(ours == theirs || ours.as_f64() == theirs.as_f64(), "{at}: {ours} and {theirs}");
+        (Value::Number(ours), Value::Object(tagged)) if tagged.contains_key("double") => {
+            let double: f64 = tagged["double"].as_str().unwrap().parse().unwrap();
+            assert_eq!(ours.as_f64().map(f64::to_bits), Some(double.to_bits()), "{at}: {ours} and {double}");
         }
         (ours, theirs) => assert_eq!(ours, theirs, "{at}"),
     }
@@ -282,35 +296,10 @@ fn register(url: &str, subject: &str, schema: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// A Kafka of one node, until it is dropped.
-struct Cluster {
-    dir: tempfile::TempDir,
-    bootstrap: String,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir_in(target()).unwrap();
-        let owner = std::process::id().to_string();
-        let mut command = Command::new(root().join("scripts/kafka"));
-        command.args(["start", "--owner", &owner, "--dir"]).arg(dir.path().join("kafka"));
-        let said = output(&mut command);
-        Self { bootstrap: said.lines().last().unwrap().trim().to_owned(), dir }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let mut command = Command::new(root().join("scripts/kafka"));
-        command.args(["stop", "--now", "--dir"]).arg(self.dir.path().join("kafka"));
-        let _ = command.env("CARGO_TARGET_DIR", target()).output();
-    }
-}
-
 #[test]
 fn a_stock_deserializer_reads_every_topic_of_kafka_as_the_examples_do() {
-    let cluster = Cluster::start();
-    let bootstrap = ["--bootstrap", cluster.bootstrap.as_str()];
+    let cluster = Cluster::of_nodes(1);
+    let bootstrap = ["--bootstrap", cluster.bootstrap()];
     let samples = root().join("samples");
     let ticks = ["usdm_btcusdt_20240808.gz", "usdm_ethusdt_20240808.gz", "spot_btcusdt_20240808.gz"];
     let mut import = tidewire(&bootstrap);
@@ -320,16 +309,17 @@ fn a_stock_deserializer_reads_every_topic_of_kafka_as_the_examples_do() {
     import.args(["import", "--pipeline", "market-intel"]).arg(samples.join("news/crypto_news_20220704.csv"));
     // The news is of another day than the ticks.
     output(import.args(["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:45Z"]));
-    output(tidewire(&bootstrap).args(["run", "market-intel", "--synchronised"]));
+    let mut run = tidewire(&bootstrap);
+    output(run.args(["run", "market-intel", "--synchronised"]));
 
     let serving = Serving::start(&bootstrap);
-    let log = KafkaLog::connect(KafkaOptions::new(cluster.bootstrap.as_str())).unwrap();
-    compare(&values(&log), &read_book(&log).unwrap(), &serving.url);
+    let log = KafkaLog::connect(KafkaOptions::new(cluster.bootstrap())).unwrap();
+    compare(&values_seen(cluster.bootstrap()), &read_book(&log).unwrap(), &serving.url);
 
     let docs = std::fs::read_to_string(root().join("docs/schema-registry.md")).unwrap();
     let here = |code: String| {
         assert!(code.contains("localhost:9092"), "{code}");
-        code.replace("localhost:9092", &cluster.bootstrap).replace("http://localhost:8081", &serving.url)
+        code.replace("localhost:9092", cluster.bootstrap()).replace("http://localhost:8081", &serving.url)
     };
     let folder = tempfile::tempdir().unwrap();
     let example = folder.path().join("example.py");
@@ -343,8 +333,8 @@ fn a_stock_deserializer_reads_every_topic_of_kafka_as_the_examples_do() {
 
 /// The one block of a kind in a page.
 fn block(page: &str, kind: &str) -> String {
-    let begins = format!("```{kind}\n");
-    let mut parts = page.split(&begins);
+    let fence = format!("```{kind}\n");
+    let mut parts = page.split(&fence);
     let (_, code) = (parts.next(), parts.next().expect("the page has such a block"));
     assert!(parts.next().is_none(), "{kind}: which one?");
     code.split("```").next().unwrap().to_owned()

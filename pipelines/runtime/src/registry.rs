@@ -7,6 +7,7 @@
 
 mod book;
 mod catalog;
+mod learning;
 mod level;
 mod log;
 mod options;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use tidewire_engine::log::LogError;
 
 pub use book::{open_book, open_book_with, read_book, read_book_with};
+pub use learning::LearningLog;
 pub use level::Level;
 pub use log::{LogRegistry, MAX_SCHEMAS, SCHEMAS_TOPIC, registered};
 pub use options::{Credentials, RegistryOptions, RestOptions, SecretFrom, Source, Tls};

@@ -74,7 +74,7 @@ impl Comparison<'_> {
             return;
         }
         if let Base::Union(branches) = &r_node.base {
-            return self.into_union(w, branches, path, depth, found);
+            return self.one_of_union(w, branches, path, depth, found);
         }
         if w_node.logical != r_node.logical {
             let why = format!(
@@ -116,7 +116,7 @@ impl Comparison<'_> {
     }
 
     /// Some branch of the reader has to take all of the writer's values.
-    fn into_union(
+    fn one_of_union(
         &mut self,
         w: NodeId,
         branches: &[NodeId],

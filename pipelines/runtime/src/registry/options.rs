@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidewire_engine::log::Log;
+
+use super::{LogRegistry, RegistryError, RestRegistry, SchemaRegistry};
 use crate::kafka::Secret;
 
 /// Which registry, and whether this process may add to it.
@@ -19,6 +23,19 @@ pub struct RegistryOptions {
 impl Default for RegistryOptions {
     fn default() -> Self {
         Self { source: Source::Log, auto_register: true }
+    }
+}
+
+impl RegistryOptions {
+    /// The registry; the log's own is that of `log`.
+    ///
+    /// # Errors
+    /// [`RegistryError::Settings`] when an address or a file can not be used. Nothing is asked yet.
+    pub fn connect(&self, log: &Arc<dyn Log>) -> Result<Box<dyn SchemaRegistry>, RegistryError> {
+        Ok(match &self.source {
+            Source::Log => Box::new(LogRegistry::new(Arc::clone(log))),
+            Source::Rest(rest) => Box::new(RestRegistry::new(rest)?),
+        })
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidewire_schemas::resolve::Comparable;
 
-use super::{Registered, RegistryError, RestOptions, SchemaRegistry};
+use super::{Level, Registered, RegistryError, RestOptions, SchemaRegistry};
 use http::{Client, Reply};
 
 /// Most schemas that are remembered.
@@ -161,13 +162,32 @@ impl SchemaRegistry for RestRegistry {
         if answer.is_compatible {
             return Ok(Vec::new());
         }
-        let messages = answer.messages.unwrap_or_default();
-        let none = messages.is_empty();
-        Ok(if none { vec!["the registry gave no reason".to_owned()] } else { messages })
+        match answer.messages {
+            Some(messages) if !messages.is_empty() => Ok(messages),
+            _ => self.own_reasons(subject, schema),
+        }
     }
 }
 
 impl RestRegistry {
+    /// What this build finds wrong, where the registry says no more than that something is: its rule is not known, so
+    /// the schema is compared both ways.
+    fn own_reasons(&self, subject: &str, schema: &str) -> Result<Vec<String>, RegistryError> {
+        let mut reasons = vec!["the registry refuses it and gives no reason".to_owned()];
+        let Ok(new) = Comparable::parse(schema) else { return Ok(reasons) };
+        for version in self.versions(subject)? {
+            if let Ok(old) = Comparable::parse(&version.schema) {
+                let problems = Level::FullTransitive.problems(&new, &old);
+                reasons.extend(
+                    problems
+                        .iter()
+                        .map(|problem| format!("compared here, version {}: {problem}", version.version)),
+                );
+            }
+        }
+        Ok(reasons)
+    }
+
     fn remember(&self, id: u32, schema: &Arc<str>) {
         let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         if schemas.len() < MAX_CACHED {
