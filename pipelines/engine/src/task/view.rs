@@ -6,6 +6,7 @@ use tidewire_schemas::EventTime;
 
 use super::Task;
 use crate::dataflow::MonotonicNs;
+use crate::intake::Source;
 use crate::log::TopicPartition;
 use crate::node::Work;
 use crate::plan::Role;
@@ -38,7 +39,7 @@ pub struct SourceView {
     pub role: Role,
     /// The first offset that no epoch took.
     pub next_offset: u64,
-    /// Whether nothing came from it for longer than it may be silent.
+    /// Whether it would hold the watermark back, but nothing came from it for longer than it may be silent.
     pub idle: bool,
     /// Whether it holds the watermark back.
     pub holds_back: bool,
@@ -61,6 +62,7 @@ impl Task {
     /// The task as it is now. Walks all keys.
     pub fn view(&self) -> TaskView {
         let holder = self.tide.holder().filter(|_| self.spec.has_watermark());
+        let counts = |source: &Source| source.is_external_data() && self.spec.has_watermark();
         let sources = self.intake.sources().iter().zip(&self.engine.positions).enumerate();
         TaskView {
             task: self.number,
@@ -73,7 +75,7 @@ impl Task {
                     at: source.at.clone(),
                     role: source.role,
                     next_offset: *next_offset,
-                    idle: self.tide.is_idle(place),
+                    idle: counts(source) && self.tide.is_idle(place),
                     holds_back: holder.as_ref().is_some_and(|holder| holder.source == place),
                 })
                 .collect(),

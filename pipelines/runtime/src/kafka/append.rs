@@ -10,6 +10,7 @@ use tidewire_engine::log::{LogError, NewRecord, TopicPartition};
 use super::context::{Delivered, Quiet};
 use super::convert::{log_error, to_send};
 use super::options::KafkaOptions;
+use super::token;
 
 /// How long a broker may take to write what was appended.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -73,6 +74,7 @@ impl Appender {
             .producer()
             .create_with_context(Quiet::of(&self.options))
             .map_err(|error| log_error("making a producer", &error))?;
+        token::give(made.client(), &self.options)?;
         let made = Arc::new(made);
         *kept = Some(Arc::clone(&made));
         Ok(made)

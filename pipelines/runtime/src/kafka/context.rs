@@ -31,6 +31,15 @@ impl Quiet {
         Self { token: TokenFile::of(&options.security), trouble: Arc::default() }
     }
 
+    /// A refusal says more than that a connection broke, which follows from it.
+    fn keep_trouble(&self, reason: &str) {
+        let refused = |text: &str| ["SASL", "SSL", "certificate"].iter().any(|word| text.contains(word));
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.as_deref().is_none_or(|kept| refused(reason) || !refused(kept)) {
+            *trouble = Some(reason.to_owned());
+        }
+    }
+
     /// What the library said last of why it can not go on, if anything.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -42,6 +51,12 @@ impl ClientContext for Quiet {
 
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         use RDKafkaLogLevel as Level;
+        if fac == LOST {
+            // Told again with every attempt: who waits for the cluster gets it with the error.
+            tracing::info!(target: "tidewire_kafka", fac, "{message}");
+            self.keep_trouble(reason_of(message));
+            return;
+        }
         match level {
             Level::Emerg | Level::Alert | Level::Critical | Level::Error => {
                 tracing::warn!(target: "tidewire_kafka", fac, "{message}");
@@ -63,11 +78,12 @@ impl ClientContext for Quiet {
                     | RDKafkaErrorCode::AllBrokersDown
             )
         );
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         // That all brokers are down says less than why the last one was.
-        if kept && (trouble.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown))
+        if kept
+            && (error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown)
+                || self.trouble().is_none())
         {
-            *trouble = Some(reason.to_owned());
+            self.keep_trouble(reason_of(reason));
         }
     }
 
@@ -77,6 +93,16 @@ impl ClientContext for Quiet {
             None => Ok(token::unsecured(config.unwrap_or_default())),
         }
     }
+}
+
+/// What the library marks connections by that could not be made or broke.
+const LOST: &str = "FAIL";
+
+/// The reason in a line of the library's log: without the thread before it and the counts behind it.
+fn reason_of(message: &str) -> &str {
+    let reason =
+        message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |it| it.1);
+    reason.rfind(" (after ").map_or(reason, |end| &reason[..end])
 }
 
 impl ConsumerContext for Quiet {}
@@ -195,5 +221,22 @@ impl ConsumerContext for Places {
             tracing::warn!(error = %words(&error), ?partitions, "a change of tasks was not taken by the library");
         }
         self.signal.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_kept_without_what_is_around_it() {
+        let line = "[thrd:ssl://a:1/bootstrap]: ssl://a:1/bootstrap: SSL handshake failed: bad (after 4ms in state X)";
+        assert_eq!(reason_of(line), "ssl://a:1/bootstrap: SSL handshake failed: bad");
+        assert_eq!(reason_of("plain words"), "plain words");
+        let quiet = Quiet::default();
+        quiet.keep_trouble("Connect to ipv4#127.0.0.1:1 failed");
+        quiet.keep_trouble("SASL authentication error");
+        quiet.keep_trouble("Disconnected");
+        assert_eq!(quiet.trouble().as_deref(), Some("SASL authentication error"));
     }
 }

@@ -1,4 +1,5 @@
-//! What rdkafka has no safe call for: batches from the queue of one partition, and a member's generation.
+//! What rdkafka has no safe call for: batches from the queue of one partition, a member's generation, and a token for a
+//! client that was only just made.
 //!
 //! This is the one module with unsafe code. Every pointer it gets is owned by a value here and given back when that
 //! is dropped; nothing it hands out points into the library.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rdkafka::bindings as sys;
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use smol_str::SmolStr;
@@ -186,6 +188,34 @@ unsafe fn text(from: *const std::ffi::c_char) -> String {
     }
     // SAFETY: the caller says that this is a string of the library's.
     unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
+}
+
+/// Gives a client its token for OAUTHBEARER. The library asks for one by an event, which a client that nobody polls, or that
+/// waits for its first answer, never gets.
+pub fn set_token<C: ClientContext>(client: &Client<C>, token: &OAuthToken) -> Result<(), String> {
+    let no_text = |_| "the token or its principal holds a zero byte".to_owned();
+    let value = CString::new(token.token.as_str()).map_err(no_text)?;
+    let principal = CString::new(token.principal_name.as_str()).map_err(no_text)?;
+    let mut error = [0; 512];
+    // SAFETY: the client lives as long as its reference; the texts are copied before the call returns, and the library
+    // writes no further than the size it is told.
+    let code = unsafe {
+        sys::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            error.as_mut_ptr(),
+            error.len(),
+        )
+    };
+    if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    // SAFETY: the library ends what it writes with a zero byte, and the array began as zeros.
+    Err(unsafe { text(error.as_ptr()) })
 }
 
 /// Under which name and in which generation a member is in its group now. `None` while it is in none.

@@ -14,6 +14,7 @@ use tidewire_engine::log::{CommittedOffset, LogError, TopicPartition};
 use super::context::Quiet;
 use super::convert::{log_error, number};
 use super::options::KafkaOptions;
+use super::token;
 
 /// How long an answer may take while transactions are open.
 const STABLE: Duration = Duration::from_millis(1_500);
@@ -110,6 +111,7 @@ impl Groups {
         let made = self.options.reader(group, isolation).create_with_context(Quiet::of(&self.options));
         let consumer: BaseConsumer<Quiet> =
             made.map_err(|error| log_error(format!("making a client for group {group}"), &error))?;
+        token::give(consumer.client(), &self.options)?;
         let consumer = Arc::new(consumer);
         let client = Client { consumer: Arc::clone(&consumer), used: Instant::now() };
         clients.insert(key, client);

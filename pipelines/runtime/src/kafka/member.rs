@@ -19,6 +19,7 @@ use super::convert::{log_error, number, words};
 use super::foreign::membership;
 use super::layouts::Layouts;
 use super::options::KafkaOptions;
+use super::token;
 
 /// How long the library is given for one call; then it is asked again.
 const CALL: Duration = Duration::from_secs(5);
@@ -62,6 +63,7 @@ impl KafkaMember {
             .member(group)
             .create_with_context(Places::new(options, signal))
             .map_err(|error| log_error(doing(), &error))?;
+        token::give(consumer.client(), options)?;
         consumer.subscribe(&[driving]).map_err(|error| log_error(doing(), &error))?;
         Ok(Self {
             group: group.into(),
@@ -304,6 +306,7 @@ pub fn transactional(options: &KafkaOptions, writer: &str) -> Result<BaseProduce
         .transactional(writer)
         .create_with_context(Quiet::of(options))
         .map_err(|error| log_error(doing(), &error))?;
+    token::give(producer.client(), options)?;
     until(Instant::now() + JOINING, || producer.init_transactions(CALL)).map_err(|failed| match failed {
         Failed::Log(error) => error,
         Failed::Writer(why) | Failed::Abort(why) => {

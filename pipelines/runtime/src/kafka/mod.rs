@@ -85,7 +85,10 @@ impl KafkaLog {
         let looker = |isolation: &str| -> Result<Arc<BaseConsumer<Quiet>>, LogError> {
             let config = options.reader(LOOKER_GROUP, isolation);
             let made = config.create_with_context(Quiet::of(&options));
-            made.map(Arc::new).map_err(|error| log_error("the options for Kafka", &error))
+            let made: BaseConsumer<Quiet> =
+                made.map_err(|error| log_error("the options for Kafka", &error))?;
+            token::give(made.client(), &options)?;
+            Ok(Arc::new(made))
         };
         let (committed, written) = (looker("read_committed")?, looker("read_uncommitted")?);
         check_reachable(&options, &committed)?;
@@ -177,6 +180,8 @@ impl Log for KafkaLog {
     fn bounds(&self, at: &TopicPartition) -> Result<Bounds, LogError> {
         self.check_there(at)?;
         let ask = |consumer: &BaseConsumer<Quiet>| {
+            // Nothing else asks it for events, of which one may be that its token runs out.
+            while consumer.poll(Duration::ZERO).is_some() {}
             consumer
                 .fetch_watermarks(&at.topic, number(at), PATIENCE)
                 .map_err(|error| log_error(format!("asking where {at} begins and ends"), &error))
@@ -243,8 +248,15 @@ impl Log for KafkaLog {
     }
 }
 
+/// Most events looked through for the reason why a cluster can not be reached.
+const MAX_EVENTS: usize = 256;
+
 fn check_reachable(options: &KafkaOptions, consumer: &BaseConsumer<Quiet>) -> Result<(), LogError> {
     let Err(error) = consumer.fetch_metadata(Some("tidewire.none"), PATIENCE) else { return Ok(()) };
+    // Why it failed lies among the events, which nobody has taken yet.
+    for _ in 0..MAX_EVENTS {
+        let _ = consumer.poll(Duration::from_millis(1));
+    }
     let why = consumer.context().trouble().unwrap_or_else(|| convert::words(&error));
     Err(LogError::Unavailable { at: format!("connecting to {}", options.bootstrap), error: why })
 }

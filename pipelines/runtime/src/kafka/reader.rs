@@ -19,6 +19,7 @@ use super::convert::{log_error, number, stored};
 use super::ends::Ends;
 use super::foreign::{Event, PartitionQueue};
 use super::options::KafkaOptions;
+use super::token;
 
 /// Most consumers of one process that read; beyond that a cursor is taken from whoever used it least recently.
 const MAX_LANES: usize = 8;
@@ -132,9 +133,10 @@ impl Readers {
 
     fn new_lane(&self) -> Result<Lane, LogError> {
         let config = self.options.reader(READER_GROUP, "read_committed");
-        let consumer = config
+        let consumer: BaseConsumer<Quiet> = config
             .create_with_context(Quiet::of(&self.options))
             .map_err(|error| log_error("making a consumer", &error))?;
+        token::give(consumer.client(), &self.options)?;
         Ok(Lane { consumer: Arc::new(consumer), cursors: BTreeMap::new() })
     }
 }

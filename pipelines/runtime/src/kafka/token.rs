@@ -4,12 +4,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rdkafka::client::OAuthToken;
+use rdkafka::client::{Client, ClientContext, OAuthToken};
+use tidewire_engine::log::LogError;
 
-use super::options::Security;
+use super::foreign;
+use super::options::{KafkaOptions, Security};
 
 /// After how long a token that says nothing of its end is read again.
 const LIFETIME: Duration = Duration::from_secs(300);
+
+/// Gives a client that was just made its first token, where it needs one. Later ones it asks for itself.
+pub fn give<C: ClientContext>(client: &Client<C>, options: &KafkaOptions) -> Result<(), LogError> {
+    let security = &options.security;
+    if security.mechanism.as_deref() != Some("OAUTHBEARER") {
+        return Ok(());
+    }
+    let token = match TokenFile::of(security) {
+        Some(file) => file.read().map_err(|error| LogError::Invalid(error.to_string()))?,
+        None => unsecured(security.unsecured_token.as_deref().unwrap_or_default()),
+    };
+    let refused = |why| LogError::Invalid(format!("the token for OAUTHBEARER is refused: {why}"));
+    foreign::set_token(client, &token).map_err(refused)
+}
 
 /// A file that something else keeps a fresh token in.
 #[derive(Clone, Debug)]
