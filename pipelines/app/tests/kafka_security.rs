@@ -331,7 +331,7 @@ fn what_is_wrong_is_said_once(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>
         ),
         ("an authority that signed nothing here", "KAFKA_SSL", other_ca, "certificate"),
         ("no certificate of its own", "KAFKA_MTLS", ca.clone(), "certificate"),
-        ("no TLS where it is wanted", "KAFKA_SSL", String::new(), "ssl"),
+        ("no TLS where it is wanted", "KAFKA_SSL", String::new(), "brokers are down"),
         (
             "a file that is not there",
             "KAFKA_SSL",
