@@ -131,8 +131,8 @@ fn show(schema: &str, version: Option<u32>, context: &Context) -> anyhow::Result
             .to_string(),
         _ => {
             let versions = registry.versions(schema)?;
-            let wanted = versions.iter().filter(|entry| version.is_none_or(|wanted| wanted == entry.version));
-            match wanted.last() {
+            let wanted = |entry: &&Registered| version.is_none_or(|wanted| wanted == entry.version);
+            match versions.iter().rfind(wanted) {
                 Some(entry) => entry.schema.clone(),
                 None if versions.is_empty() => {
                     bail!("there is no subject {schema}; `tidewire schemas list` lists them")
