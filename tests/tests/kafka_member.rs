@@ -62,13 +62,24 @@ fn a_topic_that_was_just_made_is_there_on_every_broker() {
     let cluster = Cluster::of_nodes(3);
     let connect = || KafkaLog::connect(KafkaOptions::new(cluster.bootstrap())).unwrap();
     let logs = [connect(), connect(), connect()];
-    let record = NewRecord { value: Some(Bytes::from_static(b"first")), ..NewRecord::default() };
+    let key = Some(Bytes::from_static(b"key"));
+    let record = NewRecord { key: key.clone(), value: key, ..NewRecord::default() };
     for number in 0..30 {
-        let spec = TopicSpec::new(format!("new-{number}"), 3);
+        let spec = TopicSpec::new(format!("new-{number}"), 3).compacted(1_000);
         let at = TopicPartition::new(spec.name.clone(), 2);
+        // All at once, as processes do that are started together.
+        std::thread::scope(|scope| {
+            for log in &logs {
+                scope.spawn(|| {
+                    log.create_topic(&spec).unwrap();
+                    (0..3).for_each(|partition| {
+                        log.bounds(&TopicPartition::new(spec.name.clone(), partition)).unwrap();
+                    });
+                });
+            }
+        });
         for log in &logs {
             log.create_topic(&spec).unwrap();
-            assert_eq!(log.topic(&spec.name).unwrap().as_ref(), Some(&spec));
             log.append(&at, vec![record.clone()]).unwrap();
         }
         assert_eq!(logs[0].bounds(&at).unwrap().stable_end, 3);

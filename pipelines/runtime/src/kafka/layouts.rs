@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::BaseConsumer;
 use smol_str::SmolStr;
 use tidewire_engine::log::{LogError, TopicSpec};
+use tidewire_engine::log_limits::check_same;
 
 use super::admin::{Admin, FoundTopic};
 use super::context::Quiet;
@@ -15,6 +16,8 @@ use super::context::Quiet;
 const MADE: Duration = Duration::from_secs(10);
 /// For how long a topic that was there must be unknown to count as gone.
 const GONE: Duration = Duration::from_secs(2);
+/// For how long a topic must differ from what is wanted to be refused.
+const DIFFERS: Duration = Duration::from_secs(2);
 /// Between two questions.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -52,13 +55,21 @@ impl Layouts {
         Ok(found)
     }
 
-    /// Makes a topic, and waits until it is to be seen; false if it was there already.
-    pub fn create(&self, spec: &TopicSpec) -> Result<bool, LogError> {
-        let made = self.admin.create(spec, &self.metadata)?;
-        if let Some(found) = self.ask(&spec.name, MADE)? {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(spec.name.clone(), found);
+    /// Makes a topic unless it is there, and waits until it is to be seen as it was made. A broker that just heard of a
+    /// topic may not have heard of its settings, so one that differs is looked at again before it is refused.
+    pub fn create(&self, spec: &TopicSpec) -> Result<(), LogError> {
+        if self.look_up(&spec.name)?.is_none() {
+            self.admin.create(spec, &self.metadata)?;
         }
-        Ok(made)
+        let begun = Instant::now();
+        loop {
+            match self.look_up(&spec.name)?.map(|found| check_same(&found.spec, spec)) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) if begun.elapsed() >= DIFFERS => return Err(error),
+                None if begun.elapsed() >= MADE => return Err(LogError::UnknownTopic(spec.name.clone())),
+                _ => std::thread::sleep(NAP),
+            }
+        }
     }
 
     /// Asks until a broker knows the topic, or `patience` is over: brokers hear of changes one after another, and any of

@@ -31,11 +31,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use smol_str::SmolStr;
 use tidewire_engine::log::{
     Bounds, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, TopicPartition, TopicSpec,
 };
-use tidewire_engine::log_limits::{check_name, check_partition, check_records, check_same, check_topic};
+use tidewire_engine::log_limits::{check_name, check_partition, check_records, check_topic};
 use tidewire_engine::memory::Signal;
 
 pub use convert::TIME_HEADER;
@@ -53,6 +54,10 @@ use reader::Readers;
 
 /// How long a question to a broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a partition may be without a leader that knows it is one: after it was made, and after a leader was lost.
+const SETTLING: Duration = Duration::from_secs(5);
+/// Between two questions meanwhile.
+const NAP: Duration = Duration::from_millis(20);
 /// How long a read waits for a record or the end.
 const READING: Duration = Duration::from_secs(60);
 /// A writer that was fenced is not fenced again for so long.
@@ -130,15 +135,7 @@ impl KafkaLog {
 impl Log for KafkaLog {
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         check_topic(spec)?;
-        if let Some(found) = self.layouts.look_up(&spec.name)? {
-            return check_same(&found.spec, spec);
-        }
-        if !self.layouts.create(spec)?
-            && let Some(found) = self.layouts.look_up(&spec.name)?
-        {
-            return check_same(&found.spec, spec);
-        }
-        Ok(())
+        self.layouts.create(spec)
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
@@ -179,12 +176,21 @@ impl Log for KafkaLog {
 
     fn bounds(&self, at: &TopicPartition) -> Result<Bounds, LogError> {
         self.check_there(at)?;
-        let ask = |consumer: &BaseConsumer<Quiet>| {
+        let begun = Instant::now();
+        let ask = |consumer: &BaseConsumer<Quiet>| loop {
             // Nothing else asks it for events, of which one may be that its token runs out.
             while consumer.poll(Duration::ZERO).is_some() {}
-            consumer
-                .fetch_watermarks(&at.topic, number(at), PATIENCE)
-                .map_err(|error| log_error(format!("asking where {at} begins and ends"), &error))
+            match consumer.fetch_watermarks(&at.topic, number(at), PATIENCE) {
+                Ok(bounds) => return Ok(bounds),
+                Err(error) if begun.elapsed() < SETTLING && is_settling(&error) => {
+                    std::thread::sleep(NAP);
+                    // The library answers from what it knows of the topic, and is told to look again.
+                    let _ = consumer.fetch_metadata(Some(&at.topic), PATIENCE);
+                }
+                Err(error) => {
+                    return Err(log_error(format!("asking where {at} begins and ends"), &error));
+                }
+            }
         };
         let (low, stable) = ask(&self.committed)?;
         let (_, high) = ask(&self.written)?;
@@ -259,4 +265,17 @@ fn check_reachable(options: &KafkaOptions, consumer: &BaseConsumer<Quiet>) -> Re
     }
     let why = consumer.context().trouble().unwrap_or_else(|| convert::words(&error));
     Err(LogError::Unavailable { at: format!("connecting to {}", options.bootstrap), error: why })
+}
+
+/// Whether the partition's leader is just not found, as it is when a topic was just made or a broker was lost.
+fn is_settling(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
