@@ -116,20 +116,21 @@ impl Run {
         let (mut first, mut last, mut faulted) = (None, Instant::now(), BTreeMap::new());
         let mut pauses = Vec::new();
         let options = LiveOptions::default();
-        let summary = live::run(&log, &self.book, &[Arc::clone(&self.spec)], &options, &stop, |event| match event {
-            LiveEvent::Worked { step, .. } if step.records > 0 => {
-                first.get_or_insert_with(Instant::now);
-                last = Instant::now();
-            }
-            LiveEvent::Fault { .. } => {
-                faulted.insert(0_u32, Instant::now());
-            }
-            LiveEvent::Recovered { task, .. } => {
-                pauses.extend(faulted.remove(&task).map(|at| at.elapsed()));
-            }
-            _ => {}
-        })
-        .unwrap();
+        let summary =
+            live::run(&log, &self.book, &[Arc::clone(&self.spec)], &options, &stop, |event| match event {
+                LiveEvent::Worked { step, .. } if step.records > 0 => {
+                    first.get_or_insert_with(Instant::now);
+                    last = Instant::now();
+                }
+                LiveEvent::Fault { .. } => {
+                    faulted.insert(0_u32, Instant::now());
+                }
+                LiveEvent::Recovered { task, .. } => {
+                    pauses.extend(faulted.remove(&task).map(|at| at.elapsed()));
+                }
+                _ => {}
+            })
+            .unwrap();
         watcher.join().unwrap();
         assert!(is_done(&*log, &self.spec), "not done in {PATIENCE:?}");
         assert_eq!(summary.halted, []);
@@ -137,7 +138,9 @@ impl Run {
         let outputs = self.spec.outputs[0].topic.to_string();
         let mut sums = BTreeMap::new();
         for seen in clients::read(cluster.bootstrap(), &[&outputs], Isolation::Settled) {
-            let Record::FeatureValue(value) = self.book.decode(&seen.value.unwrap()).unwrap() else { continue };
+            let Record::FeatureValue(value) = self.book.decode(&seen.value.unwrap()).unwrap() else {
+                continue;
+            };
             // The last windows close when all is silent, which no run here waits for.
             if value.name == "sum" && value.event_time.as_ms() < TRADES * 10 - 10_000 {
                 let what = format!("{} {} of partition {}", value.event_time, value.value, seen.partition);
@@ -147,7 +150,9 @@ impl Run {
         let letters = clients::read(cluster.bootstrap(), &[topics::DEAD_LETTERS], Isolation::Settled)
             .into_iter()
             .filter_map(|seen| match self.book.decode(&seen.value.unwrap()).unwrap() {
-                Record::DeadLetter(letter) if letter.source_topic == self.spec.inputs[0].topic => Some(*letter),
+                Record::DeadLetter(letter) if letter.source_topic == self.spec.inputs[0].topic => {
+                    Some(*letter)
+                }
                 _ => None,
             })
             .collect();
@@ -194,8 +199,10 @@ fn bad_records_at_full_rate_cost_only_themselves() {
     let mut found: Vec<(u32, u64)> = garbage.letters.iter().map(origin).collect();
     found.sort_unstable();
     assert_eq!(found, bad, "each in the dead letters once, with its origin");
-    assert!(garbage.letters.iter().all(|letter| letter.reason == "undecodable"
-        && letter.value.as_deref() == Some(b"\x07no Avro".as_slice())));
+    assert!(
+        garbage.letters.iter().all(|letter| letter.reason == "undecodable"
+            && letter.value.as_deref() == Some(b"\x07no Avro".as_slice()))
+    );
     assert_eq!(garbage.sums, clean.sums);
 
     let devil = Run::new(&cluster, "devil");

@@ -37,7 +37,10 @@ impl Site {
     fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data").display().to_string();
-        Self { options: vec!["--data".to_owned(), data, "--durability".to_owned(), "buffered".to_owned()], folder }
+        Self {
+            options: vec!["--data".to_owned(), data, "--durability".to_owned(), "buffered".to_owned()],
+            folder,
+        }
     }
 
     fn kafka(cluster: &Cluster) -> Self {
@@ -109,7 +112,8 @@ fn progress(status: &Value) -> (Option<u64>, u64) {
 fn captures() -> Vec<PathBuf> {
     let folder = std::env::var_os("CAPTURES").map_or_else(|| root().join("samples/binance"), PathBuf::from);
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect();
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect();
     files.sort();
     assert!(!files.is_empty(), "no captures in {}", folder.display());
     files

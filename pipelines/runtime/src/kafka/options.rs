@@ -293,7 +293,9 @@ mod tests {
         assert!(KafkaOptions::check_property("isolation.level").is_err());
         assert!(KafkaOptions::check_property("linger.ms").is_ok());
         for secret in ["ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.assertion.private.key.pem"] {
-            assert!(KafkaOptions::check_property(secret).is_err_and(|why| why.contains("would write a secret")));
+            assert!(
+                KafkaOptions::check_property(secret).is_err_and(|why| why.contains("would write a secret"))
+            );
         }
     }
 }
