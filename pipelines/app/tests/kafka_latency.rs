@@ -33,11 +33,11 @@ fn every_tick_gives_one_signal_to_every_reader() {
 
     let bed = Bed::new(&cluster, "short-backlog", 2);
     load::backlog(&bed, report.backlog);
-    let (through, bytes) = backlog::through(&bed, report.backlog, report.workers);
+    let (through, cpu_us, bytes) = backlog::through(&bed, report.backlog, report.workers);
     assert!(bytes.value > 100 && bytes.key == "I00.BENCH".len(), "{bytes:?}");
-    report.through_per_s = through;
+    (report.through_per_s, report.through_cpu_us) = (through, cpu_us);
     report.signal_bytes = bytes.total();
-    report.bare_per_s = bare::through(&bed, report.backlog, &bytes);
+    (report.bare_per_s, report.bare_cpu_us) = bare::through(&bed, report.backlog, &bytes);
 
     let bed = Bed::new(&cluster, "short-rate", 2);
     let running = Running::start(&bed, report.workers);

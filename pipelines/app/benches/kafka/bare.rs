@@ -12,7 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tidewire_engine::log::{Log as _, TopicSpec};
 
-use crate::backlog::{Bytes, Pace};
+use crate::backlog::{Bytes, Pace, cpu_s};
 use crate::consume_batch::Batches;
 use crate::pipeline::{Bed, PATIENCE};
 use crate::readers::consumer;
@@ -20,8 +20,9 @@ use crate::readers::consumer;
 /// Records in a transaction: the most that an epoch of a task has by default, times the tasks.
 const EPOCH_RECORDS: u64 = 4096;
 
-/// Ticks a second.
-pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> f64 {
+/// Ticks a second, and processor time a tick in microseconds.
+pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
+    let before_s = cpu_s(std::process::id());
     let topic = format!("bare.{}", bed.signals);
     bed.log.create_topic(&TopicSpec::new(topic.as_str(), bed.partitions)).unwrap();
     let reader: Arc<BaseConsumer> = Arc::new(consumer(bed, "read_committed", &bed.ticks, Offset::Beginning));
@@ -69,7 +70,8 @@ pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> f64 {
             let done = pace.add(open);
             open = 0;
             if done {
-                return pace.per_s();
+                let used_s = cpu_s(std::process::id()) - before_s;
+                return (pace.per_s(), used_s * 1e6 / ticks as f64);
             }
         }
     }

@@ -50,11 +50,11 @@ fn main() {
     eprintln!("a backlog of {backlog} ticks");
     report.backlog = backlog;
     load::backlog(&bed, backlog);
-    let (through, bytes) = backlog::through(&bed, backlog, workers);
-    report.through_per_s = through;
+    let (through, cpu_us, bytes) = backlog::through(&bed, backlog, workers);
+    (report.through_per_s, report.through_cpu_us) = (through, cpu_us);
     eprintln!("through the pipeline: {through:.0} ticks/s; bare librdkafka on the same topic");
     report.signal_bytes = bytes.total();
-    report.bare_per_s = bare::through(&bed, backlog, &bytes);
+    (report.bare_per_s, report.bare_cpu_us) = bare::through(&bed, backlog, &bytes);
 
     for rate in rates {
         eprintln!("{rate} ticks/s for {span:?}");

@@ -14,6 +14,9 @@ pub struct Report {
     pub backlog: u64,
     pub through_per_s: f64,
     pub bare_per_s: f64,
+    /// Processor time a tick, in microseconds: hardly changed by what else the machine does.
+    pub through_cpu_us: f64,
+    pub bare_cpu_us: f64,
     pub signal_bytes: usize,
     pub rates: Vec<Rate>,
 }
@@ -68,6 +71,10 @@ impl Report {
             self.signal_bytes,
             self.backlog
         );
+        println!(
+            "processor a tick: {:.1} us; bare librdkafka {:.1} us",
+            self.through_cpu_us, self.bare_cpu_us
+        );
         println!("ticks/s   reader             p50 ms    p99 ms  p99.9 ms    max ms  signals of ticks");
         for rate in &self.rates {
             let mark = if self.near_saturation(rate) { "*" } else { " " };
@@ -120,6 +127,8 @@ impl Report {
             "backlog_ticks": self.backlog,
             "signal_bytes": self.signal_bytes,
             "through_per_s": self.through_per_s.round(),
+            "through_cpu_us": (self.through_cpu_us * 10.0).round() / 10.0,
+            "bare_cpu_us": (self.bare_cpu_us * 10.0).round() / 10.0,
             "bare_per_s": self.bare_per_s.round(),
             "ratio": (self.through_per_s / self.bare_per_s * 1_000.0).round() / 1_000.0,
             "rates": rates,
