@@ -233,3 +233,17 @@ pub fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<(Str
         (!member.is_empty()).then_some((member, generation))
     }
 }
+
+/// Stands in for a function of librdkafka 2.12.1, by the linker's `--wrap`: it would take new leaders from what a broker
+/// says beside an error. Where a broker says that a partition has none just now, as one does that comes up, that function
+/// reads memory that was never written (the process dies), or the partition is never served again. Without it leaders are
+/// learnt by asking for metadata, as with brokers that say nothing beside errors.
+///
+/// Upstream: confluentinc/librdkafka issues 5280 and 5430. To be taken out when both are mended.
+#[cfg(target_os = "linux")]
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_rd_kafka_metadata_update_op(_client: *mut sys::rd_kafka_t, _update: *mut c_void) -> i32 {
+    // The update is handled, and its memory belongs to who called.
+    const HANDLED: i32 = 1;
+    HANDLED
+}
