@@ -1,5 +1,7 @@
 //! Synchronised running over a log: rounds of virtual time, with the tasks of acyclic stages on several threads.
 
+mod pace;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +21,14 @@ use tidewire_engine::sync::{
 use tidewire_engine::worker::journal_record;
 use tidewire_schemas::{EpochRecord, SchemaBook};
 
+use pace::Pace;
+
 /// Virtual time of one round, in milliseconds: one transaction each.
 pub const ROUND_MS: i64 = 1_000;
 /// How long a group may take to place the tasks.
 const PLACING: Duration = Duration::from_secs(60);
-/// How often a paced run looks whether it is to stop.
-const PACE_WAIT: Duration = Duration::from_millis(20);
+/// How often it is looked whether the group has placed the tasks.
+const PLACING_WAIT: Duration = Duration::from_millis(20);
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -157,7 +161,7 @@ fn placed(log: &dyn Log, mut member: Box<dyn Member>, group: &str) -> Result<Box
             let error = "the group gave no tasks; is another run of it under way?".to_owned();
             return Err(LogError::Unavailable { at, error }.into());
         }
-        log.wait(PACE_WAIT);
+        log.wait(PLACING_WAIT);
     }
     Ok(member)
 }
@@ -566,33 +570,6 @@ fn obey(log: &dyn Log, tasks: &mut [SyncTask], order: &Order) -> Result<Answer, 
             }
             Ok(Answer::Round(parts))
         }
-    }
-}
-
-/// Holds virtual time to a multiple of wall time.
-struct Pace {
-    speed: Option<f64>,
-    began_ms: i64,
-    started: Instant,
-}
-
-impl Pace {
-    fn new(speed: Option<f64>, began_ms: i64) -> Self {
-        Self { speed, began_ms, started: Instant::now() }
-    }
-
-    /// Waits until `virtual_ms` may be reached; returns true when told to stop meanwhile.
-    fn wait_until(&self, virtual_ms: i64, stop: &AtomicBool) -> bool {
-        let Some(speed) = self.speed else { return false };
-        let passed_ms = u32::try_from(virtual_ms.saturating_sub(self.began_ms)).unwrap_or(u32::MAX);
-        let due = Duration::from_secs_f64(f64::from(passed_ms) / 1_000.0 / speed.max(1e-6));
-        while self.started.elapsed() < due {
-            if stop.load(Ordering::SeqCst) {
-                return true;
-            }
-            std::thread::sleep(PACE_WAIT.min(due.saturating_sub(self.started.elapsed())));
-        }
-        false
     }
 }
 

@@ -76,7 +76,7 @@ impl SinkSpec {
         Self {
             pipeline: pipeline.into(),
             name: name.into(),
-            topics: topics.iter().map(|topic| SmolStr::new(topic)).collect(),
+            topics: topics.iter().map(SmolStr::new).collect(),
             generation: 1,
             batch_max_records: 1_000,
             prefetch_bytes: 256 << 10,
