@@ -94,7 +94,7 @@ impl Site {
     }
 
     fn log(&self) -> std::sync::Arc<EmbeddedLog> {
-        EmbeddedLog::open(&self.folder.path().join("data"), EmbeddedOptions::default()).unwrap()
+        EmbeddedLog::open(self.folder.path().join("data"), EmbeddedOptions::default()).unwrap()
     }
 }
 

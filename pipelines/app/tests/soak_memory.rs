@@ -205,7 +205,7 @@ fn feed(bootstrap: &str, book: &SchemaBook, partitions: u32, total: u64, done: &
     config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("linger.ms", "5");
     let producer: BaseProducer = config.create().unwrap();
     let (mut random, mut value) = (20_240_808_u64, Vec::new());
-    let mut prices = [61_000_00_i64, 2_600_00, 61_010_00, 61_020_00];
+    let mut prices = [6_100_000_i64, 260_000, 6_101_000, 6_102_000];
     for number in 0..total {
         while number > done.load(Ordering::SeqCst) + (total / AHEAD).max(LEAST_AHEAD) {
             producer.poll(Duration::from_millis(5));

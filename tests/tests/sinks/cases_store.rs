@@ -91,7 +91,7 @@ pub fn a_redelivery_changes_nothing(s: &dyn Store) {
 
 pub fn an_older_record_never_wins(s: &dyn Store) {
     let newest = feature("a", 1_000_000_000_000, 9.0);
-    write(&mut *opened(s), &[newest.clone()]);
+    write(&mut *opened(s), std::slice::from_ref(&newest));
     let mut late = opened(s);
     // More digits are not more, and fewer are not less.
     for offset in [0, 9, 99, 999_999_999_999, 1_000_000_000_000] {
@@ -201,14 +201,14 @@ pub fn a_bad_record_is_refused_alone(s: &dyn Store) {
 pub fn a_key_of_another_partition_is_not_compared(s: &dyn Store) {
     let mut sink = opened(s);
     let before = feature("a", 100, 1.0);
-    write(&mut *sink, &[before.clone()]);
+    write(&mut *sink, std::slice::from_ref(&before));
     for offset in [5, 100, 500] {
         let moved = SinkRecord { partition: 3, ..feature("a", offset, 2.0) };
         let error = sink.write(&[moved]).unwrap_err();
         assert!(matches!(error, SinkError::Fatal { .. }), "{error}");
         let said = error.to_string();
         assert!(said.contains("features.values.v1-3") && said.contains("generation = 2"), "{said}");
-        assert_eq!(s.contents(), fold(&[before.clone()]));
+        assert_eq!(s.contents(), fold(std::slice::from_ref(&before)));
     }
     // Other keys are not concerned.
     sink.open().unwrap();

@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smol_str::SmolStr;
 
+/// A sink and a topic.
+type Of = (SmolStr, SmolStr);
+
 /// Counters of all sinks of a process, by sink and topic. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct SinkCounters {
-    all: Arc<Mutex<BTreeMap<(SmolStr, SmolStr), Arc<Counters>>>>,
+    all: Arc<Mutex<BTreeMap<Of, Arc<Counters>>>>,
 }
 
 impl SinkCounters {
     /// What was counted so far, by sink and topic.
-    pub fn snapshot(&self) -> BTreeMap<(SmolStr, SmolStr), SinkStats> {
+    pub fn snapshot(&self) -> BTreeMap<Of, SinkStats> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(of, counters)| (of.clone(), counters.stats())).collect()
     }
