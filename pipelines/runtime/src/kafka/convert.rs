@@ -63,6 +63,10 @@ pub fn to_send<'a, D: IntoOpaque>(
 pub fn log_error(doing: impl Into<String>, error: &KafkaError) -> LogError {
     use rdkafka::types::RDKafkaErrorCode as Code;
     let (at, words) = (doing.into(), words(error));
+    // Options that the library does not take will not be taken later either.
+    if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
+        return LogError::Store { at, error: words };
+    }
     match error.rdkafka_error_code() {
         Some(
             Code::Authentication

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use smol_str::SmolStr;
 use tidewire_runtime::kafka::{KafkaOptions, LEAST_SESSION_TIMEOUT_MS, Security};
 
@@ -99,6 +100,7 @@ impl KafkaTable {
     /// The options for a cluster, secrets read. `bootstrap` of the command line goes before the file's.
     pub fn options(&self, bootstrap: Option<&str>) -> anyhow::Result<Option<KafkaOptions>> {
         let Some(bootstrap) = bootstrap.or(self.bootstrap.as_deref()) else { return Ok(None) };
+        self.check_files()?;
         let mut options = KafkaOptions::new(bootstrap);
         let owned = |text: &Option<SmolStr>| text.as_ref().map(SmolStr::to_string);
         if let Some(id) = &self.client_id {
@@ -126,6 +128,24 @@ impl KafkaTable {
             unsecured_token: owned(&self.unsecured_token),
         };
         Ok(Some(options))
+    }
+}
+
+impl KafkaTable {
+    /// The library would say what is wrong with a file, but not which one.
+    fn check_files(&self) -> anyhow::Result<()> {
+        for (key, path) in [
+            ("ca_file", &self.ca_file),
+            ("certificate_file", &self.certificate_file),
+            ("key_file", &self.key_file),
+            ("token_file", &self.token_file),
+        ] {
+            if let Some(path) = path {
+                std::fs::File::open(path.as_str())
+                    .with_context(|| format!("`{key}` of [kafka]: {path} can not be read"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +217,7 @@ mod tests {
             sasl_mechanism = \"SCRAM-SHA-512\"
             username = \"reader\"
             password_env = \"PATH\"
-            ca_file = \"ca.pem\"
+            ca_file = \"Cargo.toml\"
             [kafka.properties]
             \"socket.timeout.ms\" = 5_000
         ";
