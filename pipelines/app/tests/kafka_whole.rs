@@ -24,8 +24,8 @@ use tidewire_tests::root;
 const PREFIX: usize = 5;
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// Nothing new for so long means that a live run is done.
-const QUIET: Duration = Duration::from_secs(5);
+/// Nothing left to be taken for so long means that a live run is done.
+const QUIET: Duration = Duration::from_secs(8);
 
 /// Where a run is: the options that name its log.
 struct Site {
@@ -78,16 +78,16 @@ impl Site {
     fn run_live(&self, file: &Path) {
         let mut running =
             Running::start(&mut self.tidewire(&["run", file.to_str().unwrap()]), self.folder.path(), "run");
-        let (begun, mut quiet_since, mut last) = (Instant::now(), Instant::now(), None);
+        let (begun, mut quiet_since) = (Instant::now(), Instant::now());
         while quiet_since.elapsed() < QUIET {
             std::thread::sleep(Duration::from_millis(500));
             running.check_alive();
             assert!(begun.elapsed() < PATIENCE, "no end: {}", running.said());
             let now = self.tidewire(&["status", "--json"]).output().unwrap();
             let Ok(status) = serde_json::from_slice::<Value>(&now.stdout) else { continue };
-            let (lag, epochs) = progress(&status);
-            if lag != Some(0) || last != Some(epochs) {
-                (last, quiet_since) = (Some(epochs), Instant::now());
+            // Timers go on in silence, and epochs with them; what counts is that nothing is left to be taken.
+            if lag(&status) != Some(0) {
+                quiet_since = Instant::now();
             }
         }
         running.terminate();
@@ -98,15 +98,12 @@ impl Site {
     }
 }
 
-/// The lag over all tasks, once all have run, and their epochs.
-fn progress(status: &Value) -> (Option<u64>, u64) {
-    let (mut lag, mut epochs) = (Some(0), 0);
-    let stages = status.as_array().into_iter().flatten().flat_map(|pipeline| pipeline["stages"].as_array());
-    for task in stages.flatten().filter_map(|stage| stage["tasks"].as_array()).flatten() {
-        lag = lag.zip(task["lag"].as_u64()).map(|(sum, lag)| sum + lag);
-        epochs += task["epoch"].as_u64().unwrap_or(0);
-    }
-    (lag.filter(|_| epochs > 0), epochs)
+/// The lag over all tasks, once all have run.
+fn lag(status: &Value) -> Option<u64> {
+    let stages = status.as_array().into_iter().flatten().filter_map(|pipeline| pipeline["stages"].as_array());
+    let tasks = stages.flatten().filter_map(|stage| stage["tasks"].as_array()).flatten();
+    let lags: Option<Vec<u64>> = tasks.map(|task| task["epoch"].as_u64().and(task["lag"].as_u64())).collect();
+    lags.filter(|lags| !lags.is_empty()).map(|lags| lags.iter().sum())
 }
 
 fn captures() -> Vec<PathBuf> {
