@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidewire_engine::log::{Assignment, CommitError, LogError, TopicSpec, Transaction};
+use tidewire_engine::log::{Assignment, CommitError, LogError, Member, TopicSpec, Transaction};
 use tidewire_engine::log_limits::MAX_METADATA_BYTES;
 
 use super::logs::*;
@@ -228,11 +228,18 @@ pub fn leaving_and_dropping_give_tasks_away(s: &mut dyn Subject) {
     let mut c = log.join("g", "c", "in").unwrap();
     a.leave().unwrap();
     drop(b);
-    assert_eq!(c.poll().unwrap().tasks, [0, 1, 2]);
+    // One that is dropped in another process is gone when its connection is.
+    let all = |member: &mut dyn Member| {
+        (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            member.poll().unwrap().tasks == [0, 1, 2]
+        })
+    };
+    assert!(all(&mut *c));
     assert!(c.poll().unwrap().revoking.is_empty());
     drop(c);
     let mut d = log.join("g", "d", "in").unwrap();
-    assert_eq!(d.poll().unwrap().tasks, [0, 1, 2]);
+    assert!(all(&mut *d));
 }
 
 pub fn members_of_one_group_share_one_driving_topic(s: &mut dyn Subject) {
