@@ -213,7 +213,8 @@ fn for_client(topic: &str, record: &NewRecord) -> clients::NewRecord {
     }
 }
 
-fn import(tidewire: &Path, folder: &Path) {
+/// Imports what ships, ticks and news, into the log of a folder.
+pub fn import(tidewire: &Path, folder: &Path) {
     let files = [
         "binance/usdm_btcusdt_20240808.gz",
         "binance/usdm_ethusdt_20240808.gz",

@@ -13,6 +13,7 @@ pub mod epochs;
 pub mod outputs;
 pub mod process;
 pub mod random;
+pub mod shipped;
 pub mod site;
 
 use std::path::{Path, PathBuf};

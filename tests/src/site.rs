@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
+use tidewire_engine::log::{Log, LogError, TopicPartition, TopicSpec};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::open_book;
 use tidewire_schemas::{Record, SchemaBook, topics};
@@ -15,7 +15,7 @@ use crate::clients::{self, Isolation, Seen};
 use crate::cluster::Cluster;
 use crate::outputs::Outputs;
 use crate::process::Running;
-use crate::root;
+use crate::shipped::lasting_pipeline;
 
 /// After how long a silent member of a group counts as gone: the least that brokers take.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -61,10 +61,11 @@ impl Site {
         site
     }
 
-    /// `tidewire` on this cluster.
+    /// `tidewire` on this cluster. `LOG_LEVEL` sets how much it tells of itself.
     pub fn tidewire(&self) -> Command {
+        let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "warn".to_owned());
         let mut command = Command::new(&self.tidewire);
-        command.args(["--log-level", "warn", "--bootstrap", self.cluster.bootstrap()]);
+        command.args(["--log-level", &level, "--bootstrap", self.cluster.bootstrap()]);
         command
     }
 
@@ -78,17 +79,17 @@ impl Site {
         )
     }
 
-    /// The share of the ticks whose results are committed; none while the cluster does not answer.
-    pub fn share(&self) -> Option<f64> {
+    /// The share of the ticks whose results are committed, as far as the cluster answers.
+    pub fn share(&self) -> Result<f64, LogError> {
         let group = format!("{PIPELINE}.{STAGE_A}");
         let (mut done, mut all) = (0, 0);
         for partition in 0..self.partitions {
             let at = TopicPartition::new(topics::TICKS, partition);
-            all += self.log.bounds(&at).ok()?.stable_end;
-            done += self.log.committed_unstable(&group, &at).ok()?.map_or(0, |committed| committed.offset);
+            all += self.log.bounds(&at)?.stable_end;
+            done += self.log.committed_unstable(&group, &at)?.map_or(0, |committed| committed.offset);
         }
         #[expect(clippy::cast_precision_loss, reason = "a share")]
-        Some(done as f64 / f64::max(all as f64, 1.0))
+        Ok(done as f64 / f64::max(all as f64, 1.0))
     }
 
     /// A number that changes whenever something comes out.
@@ -109,10 +110,15 @@ impl Site {
         loop {
             running.iter_mut().for_each(Running::check_alive);
             match self.share() {
-                Some(share) if share >= wanted => return share,
-                Some(share) if share > last => (moved, last) = (Instant::now(), share),
-                _ => {
-                    assert!(moved.elapsed() < PATIENCE, "stuck at {last} for {PATIENCE:?}: {}", said(running))
+                Ok(share) if share >= wanted => return share,
+                Ok(share) if share > last => (moved, last) = (Instant::now(), share),
+                stuck => {
+                    let said = || said(running);
+                    assert!(
+                        moved.elapsed() < PATIENCE,
+                        "{stuck:?} after {last} for {PATIENCE:?}: {}",
+                        said()
+                    );
                 }
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -182,19 +188,12 @@ fn said(running: &[Running]) -> String {
     running.iter().map(Running::said).collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The shipped pipeline over so many partitions, without the limit on an intent's age, and with signals that do not
-/// expire: the recording is of 2024, and catching up must not trade the past.
+/// The shipped pipeline over so many partitions.
 fn pipeline(folder: &Path, partitions: u32, max_records: u32) -> PathBuf {
-    let mut text = std::fs::read_to_string(root().join("pipelines/market-intel.toml")).unwrap();
-    for (from, to) in [
-        ("max_intent_age_ms = 5_000\n", String::new()),
-        ("horizon_ms = 60_000", "horizon_ms = 300_000_000_000".to_owned()),
+    let mut text = lasting_pipeline(&[
         ("partitions = 4", format!("partitions = {partitions}")),
         ("[engine]\n", format!("[engine]\nmax_records = {max_records}\n")),
-    ] {
-        assert_eq!(text.matches(from).count(), 1, "the shipped pipeline has `{from}` once");
-        text = text.replace(from, &to);
-    }
+    ]);
     text += &format!("\n[kafka]\nsession_timeout_ms = {}\n", SESSION_TIMEOUT.as_millis());
     let path = folder.join("market-intel.toml");
     std::fs::write(&path, text).unwrap();

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use tidewire_engine::log::{Log, LogError, TopicPartition, TopicSpec};
 use tidewire_engine::partition::partition_of_compound;
 
-use crate::pipeline::{Pipeline, TopicPlan};
+use crate::pipeline::Pipeline;
 use crate::records::text;
 
 /// Records read of each partition to see how its writers spread keys.
@@ -63,13 +63,13 @@ pub fn check(log: &dyn Log, pipeline: &Pipeline, missing: bool) -> Result<Vec<Fi
             }
             continue;
         };
-        let own = !pipeline.topics.iter().any(|plan| plan.name == wanted.name);
-        partitions(&mut findings, &wanted, &found, own);
+        let plan = pipeline.topics.iter().find(|plan| plan.name == wanted.name);
+        partitions(&mut findings, &wanted, &found, plan.is_none());
         keeping(&mut findings, &wanted, &found);
         settings(&mut findings, log, &wanted)?;
-    }
-    for plan in pipeline.topics.iter().filter(|plan| !plan.key.is_empty() && plan.partitions > 1) {
-        partitioner(&mut findings, log, plan)?;
+        if plan.is_some_and(|plan| !plan.key.is_empty() && plan.partitions > 1) {
+            partitioner(&mut findings, log, &wanted, &found)?;
+        }
     }
     Ok(findings.0)
 }
@@ -181,13 +181,17 @@ fn settings(findings: &mut Findings, log: &dyn Log, wanted: &TopicSpec) -> Resul
 }
 
 /// Whether the keys in a topic lie where this pipeline looks for them: by murmur2, as Java clients of Kafka do it.
-fn partitioner(findings: &mut Findings, log: &dyn Log, plan: &TopicPlan) -> Result<(), LogError> {
-    let Some(found) = log.topic(&plan.name)? else { return Ok(()) };
-    if found.partitions != plan.partitions {
+fn partitioner(
+    findings: &mut Findings,
+    log: &dyn Log,
+    wanted: &TopicSpec,
+    found: &TopicSpec,
+) -> Result<(), LogError> {
+    if found.partitions != wanted.partitions {
         return Ok(());
     }
     for partition in 0..found.partitions {
-        let at = TopicPartition::new(plan.name.clone(), partition);
+        let at = TopicPartition::new(wanted.name.clone(), partition);
         let bounds = log.bounds(&at)?;
         if bounds.stable_end <= bounds.start {
             continue;
@@ -198,7 +202,7 @@ fn partitioner(findings: &mut Findings, log: &dyn Log, plan: &TopicPlan) -> Resu
             let should = partition_of_compound(&key, found.partitions);
             if should != partition {
                 findings.error(
-                    &plan.name,
+                    &wanted.name,
                     format!(
                         "has key {key:?} at {at}, offset {}, and by murmur2 it belongs to partition {should}: its writer \
                          uses another partitioner; with librdkafka set partitioner=murmur2_random",

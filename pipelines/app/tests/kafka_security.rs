@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidewire_engine::log::{Log as _, TopicPartition};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
+use tidewire_tests::cluster::Cluster;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,32 +37,22 @@ topic = "features.bars.v1"
 from = ["bars"]
 "#;
 
-/// A broker with listeners for each way in; gone with the test.
-struct Cluster {
+/// A broker with listeners for each way in, and the files of those who come; gone with the test.
+struct Secured {
+    kafka: Cluster,
     folder: TempDir,
-    env: BTreeMap<String, String>,
 }
 
-impl Cluster {
+impl Secured {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("kafka");
-        let owner = std::process::id().to_string();
-        let args = ["start", "--secure", "--owner", &owner, "--dir"];
-        let done = script().args(args).arg(&dir).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "scripts/kafka start: {said}");
-        let env = script().args(["env", "--dir"]).arg(&dir).output().unwrap();
-        let env = String::from_utf8(env.stdout).unwrap();
-        let env = env.lines().filter_map(|line| line.split_once('='));
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (kafka, folder) = (Cluster::secure(), tempfile::tempdir().unwrap());
         std::fs::write(folder.path().join("trades.csv"), TRADES).unwrap();
         std::fs::write(folder.path().join("bars.toml"), BARS).unwrap();
-        Self { folder, env }
+        Self { kafka, folder }
     }
 
     fn get(&self, name: &str) -> &str {
-        self.env.get(name).unwrap_or_else(|| panic!("scripts/kafka env does not tell {name}"))
+        self.kafka.variable(name)
     }
 
     fn password(&self) -> &str {
@@ -145,19 +134,6 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = script().args(["stop", "--now", "--dir"]).arg(self.folder.path().join("kafka")).output();
-    }
-}
-
-fn script() -> Command {
-    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned();
-    let mut command = Command::new(root.join("scripts/kafka"));
-    command.current_dir(root).stdin(Stdio::null());
-    command
-}
-
 /// A token that nobody signed; a broker for tests takes it. Its middle part is what must not show.
 fn token(user: &str) -> String {
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -225,7 +201,7 @@ fn shown<'a>(text: &[u8], secrets: &'a [(String, Vec<u8>)]) -> Vec<&'a str> {
 }
 
 /// All that a cluster holds: keys, values and headers of every topic.
-fn everything_in(cluster: &Cluster) -> Vec<u8> {
+fn everything_in(cluster: &Secured) -> Vec<u8> {
     let log = KafkaLog::connect(KafkaOptions::new(cluster.get("KAFKA_BOOTSTRAP"))).unwrap();
     let mut all = Vec::new();
     for topic in log.topics().unwrap() {
@@ -255,7 +231,7 @@ fn text(bytes: &[u8]) -> String {
 /// One cluster for all of it: it takes a while to start.
 #[test]
 fn every_way_in_works_what_is_wrong_is_said_once_and_no_secret_shows() {
-    let cluster = Cluster::start();
+    let cluster = Secured::start();
     let mut said = Vec::new();
     each_way_writes_and_reads(&cluster, &mut said);
     what_is_wrong_is_said_once(&cluster, &mut said);
@@ -283,7 +259,7 @@ fn every_way_in_works_what_is_wrong_is_said_once_and_no_secret_shows() {
     assert_eq!(shown(&planted, &secrets), ["password"]);
 }
 
-fn each_way_writes_and_reads(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>)>) {
+fn each_way_writes_and_reads(cluster: &Secured, said: &mut Vec<(String, Vec<u8>)>) {
     let mut wanted = 0;
     for (name, listener, lines) in cluster.ways() {
         // The library's own log, too, at its most talkative.
@@ -314,7 +290,7 @@ fn each_way_writes_and_reads(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>)
     }
 }
 
-fn what_is_wrong_is_said_once(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>)>) {
+fn what_is_wrong_is_said_once(cluster: &Secured, said: &mut Vec<(String, Vec<u8>)>) {
     let ca = format!("ca_file = {:?}\n", cluster.get("KAFKA_CA"));
     let other_ca = format!("ca_file = {:?}\n", cluster.get("KAFKA_OTHER_CA"));
     let wrong = cluster.file("wrong", "not-the-password");
@@ -357,7 +333,7 @@ fn what_is_wrong_is_said_once(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>
 }
 
 /// The pipeline on the secured cluster: its log, its pages and what it leaves behind.
-fn a_run_shows_nothing(cluster: &Cluster, said: &mut Vec<(String, Vec<u8>)>) {
+fn a_run_shows_nothing(cluster: &Secured, said: &mut Vec<(String, Vec<u8>)>) {
     let (_, listener, lines) =
         cluster.ways().into_iter().find(|way| way.0 == "SCRAM-SHA-512 over TLS").unwrap();
     let http = free_address();

@@ -19,6 +19,7 @@ use tidewire_tests::cluster::Cluster;
 use tidewire_tests::outputs::{Outputs, partitions, read};
 use tidewire_tests::process::Running;
 use tidewire_tests::root;
+use tidewire_tests::shipped::lasting_pipeline;
 
 /// Bytes in front of the body: a zero and the schema's id, which each log gives out for itself.
 const PREFIX: usize = 5;
@@ -116,14 +117,9 @@ fn captures() -> Vec<PathBuf> {
     files
 }
 
-/// The shipped pipeline, without the age limit of intents and with signals that do not expire: it is another year.
 fn pipeline(folder: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(root().join("pipelines/market-intel.toml")).unwrap();
-    let text = text
-        .replace("max_intent_age_ms = 5_000\n", "")
-        .replace("horizon_ms = 60_000", "horizon_ms = 300_000_000_000");
     let path = folder.join("market-intel.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, lasting_pipeline(&[])).unwrap();
     path
 }
 

@@ -13,9 +13,11 @@ use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions, RemoteLog};
 use tidewire_runtime::registry::open_book;
 use tidewire_schemas::SchemaBook;
+use tidewire_tests::backlog::import;
 use tidewire_tests::outputs::{Outputs, partitions};
 use tidewire_tests::process::Running;
 use tidewire_tests::random::Random;
+use tidewire_tests::shipped::lasting_pipeline;
 
 const TICKS: &str = "market.ticks.v1";
 /// How long nothing may change before a run counts as done.
@@ -31,22 +33,9 @@ fn tidewire(data: &Path) -> Command {
     command
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The shipped pipeline without the limit on an intent's age, and with signals that do not expire: the sample is of
-/// 2024, and catching up must not trade the past.
 fn pipeline(folder: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(root().join("pipelines/market-intel.toml")).unwrap();
-    let kept: Vec<&str> =
-        text.lines().filter(|line| !line.trim_start().starts_with("max_intent_age_ms")).collect();
-    assert!(kept.len() < text.lines().count(), "the shipped pipeline limits the age of intents");
     let path = folder.join("market-intel.toml");
-    let text = kept.join("\n");
-    let lasting = text.replace("horizon_ms = 60_000", "horizon_ms = 300_000_000_000");
-    assert_ne!(lasting, text, "the shipped pipeline's signals expire");
-    std::fs::write(&path, lasting).unwrap();
+    std::fs::write(&path, lasting_pipeline(&[])).unwrap();
     path
 }
 
@@ -142,18 +131,7 @@ fn killed_at_random_moments_nothing_is_lost_or_doubled() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = pipeline(folder.path());
     let loaded = folder.path().join("loaded");
-    let files = [
-        "binance/usdm_btcusdt_20240808.gz",
-        "binance/usdm_ethusdt_20240808.gz",
-        "binance/spot_btcusdt_20240808.gz",
-        "binance/cm_btcusd_perp_20240808.gz",
-        "news/crypto_news_20220704.csv",
-    ];
-    let files = files.map(|file| root().join("samples").join(file));
-    // The news is of another day: moved into the span of the ticks, as the demo does.
-    let span = ["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"];
-    let imported = tidewire(&loaded).arg("import").args(&files).args(span).output().unwrap();
-    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    import(Path::new(env!("CARGO_BIN_EXE_tidewire")), &loaded);
     let group = "market-intel.signals";
 
     let straight = folder.path().join("straight");

@@ -9,23 +9,21 @@ mod redis_server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis_server::{PASSWORD, RedisServer};
 use serde_json::Value;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::embedded::RemoteLog;
+use tidewire_tests::backlog::import;
+use tidewire_tests::shipped::lasting_pipeline;
 
 const TOPICS: [&str; 2] = ["features.values.v1", "positions.v1"];
 /// How long nothing may change before a run counts as done.
 const QUIET: Duration = Duration::from_secs(3);
 /// How long a run may take at most.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 fn tidewire(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
@@ -35,14 +33,9 @@ fn tidewire(data: &Path) -> Command {
     command
 }
 
-/// The shipped pipeline with a sink; without the limit on an intent's age and with signals that do not expire, because
-/// the sample is of 2024.
+/// The shipped pipeline with a sink.
 fn pipeline(folder: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(root().join("pipelines/market-intel.toml")).unwrap();
-    let lasting = text.replace("horizon_ms = 60_000", "horizon_ms = 300_000_000_000");
-    assert_ne!(lasting, text, "the shipped pipeline's signals expire");
-    let kept = lasting.lines().filter(|line| !line.trim_start().starts_with("max_intent_age_ms"));
-    let mut text = kept.collect::<Vec<_>>().join("\n");
+    let mut text = lasting_pipeline(&[]);
     text.push_str(
         "\n[[sink]]\nname = \"cache\"\ntype = \"redis\"\nurl_env = \"TEST_REDIS_URL\"\nkey_prefix = \"mirror\"\n\
          batch_max_records = 40\nretry_max_ms = 200\n",
@@ -192,18 +185,7 @@ fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
     let folder = tempfile::tempdir().unwrap();
     let (data, pipeline) = (folder.path().join("log"), pipeline(folder.path()));
     let redis = RedisServer::start();
-    let files = [
-        "binance/usdm_btcusdt_20240808.gz",
-        "binance/usdm_ethusdt_20240808.gz",
-        "binance/spot_btcusdt_20240808.gz",
-        "binance/cm_btcusd_perp_20240808.gz",
-        "news/crypto_news_20220704.csv",
-    ];
-    let files = files.map(|file| root().join("samples").join(file));
-    // The news is of another day: moved into the span of the ticks, as the demo does.
-    let span = ["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"];
-    let imported: Output = tidewire(&data).arg("import").args(&files).args(span).output().unwrap();
-    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    import(Path::new(env!("CARGO_BIN_EXE_tidewire")), &data);
 
     let url = redis.right_url();
     let mut said = Vec::new();

@@ -117,6 +117,8 @@ struct Running {
     faults: VecDeque<i64>,
     /// A new cut is to be taken at once.
     wants_cut: bool,
+    /// Where the journal ended when that was last asked.
+    journal_end: u64,
 }
 
 /// One task's share of a transaction.
@@ -137,6 +139,8 @@ pub struct Worker {
     slots: BTreeMap<u32, Slot>,
     /// An epoch that was aborted cleanly and is to be sent again as it was.
     pending: Vec<Part>,
+    /// False for the rest of a step in which the log left a question unanswered: no other task waits for it again.
+    log_answers: bool,
 }
 
 impl Worker {
@@ -160,7 +164,16 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let driving = spec.driving().map(|input| input.topic.clone()).unwrap_or_default();
         let member = around(log.join(&spec.group(), &options.member, &driving)?);
-        Ok(Self { log, spec, book, options, member, slots: BTreeMap::new(), pending: Vec::new() })
+        Ok(Self {
+            log,
+            spec,
+            book,
+            options,
+            member,
+            slots: BTreeMap::new(),
+            pending: Vec::new(),
+            log_answers: true,
+        })
     }
 
     /// The tasks that run, for those who look on.
@@ -187,6 +200,7 @@ impl Worker {
     /// Does what there is to do: serves the group, recovers a little, runs one epoch of each task, commits.
     pub fn step(&mut self, now_ms: i64) -> Result<Step, WorkerError> {
         let mut step = Step::default();
+        self.log_answers = true;
         let assignment = self.member.poll()?;
         if !self.pending.is_empty() {
             // What was aborted is sent again before anything else happens to its tasks.
@@ -298,6 +312,7 @@ impl Worker {
                         skips: std::mem::take(skips),
                         faults: std::mem::take(faults),
                         wants_cut: report.changed,
+                        journal_end: 0,
                     }));
                 }
                 Err(RecoveryError::Log(error @ LogError::Store { .. })) => return Err(error.into()),
@@ -351,13 +366,17 @@ impl Worker {
         };
         let epochs_at = TopicPartition::new(self.spec.epochs_topic(), number);
         let flush = wants_cut || task.flush_due(stamp_ms);
-        let closing = Closing {
-            kind,
-            flush,
-            writer: self.options.member.clone(),
-            // Asking where the journal ends may take a while, and only a cut says it.
-            epochs_from: if flush { self.log.bounds(&epochs_at)?.stable_end } else { 0 },
-        };
+        if flush && self.log_answers {
+            // Asking where the journal ends may take a while, and only a cut says it. Recovery reads on from there: an
+            // earlier place does too, where the log does not answer now.
+            match self.log.bounds(&epochs_at) {
+                Ok(bounds) => running.journal_end = bounds.stable_end,
+                Err(LogError::Unavailable { .. }) => self.log_answers = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let closing =
+            Closing { kind, flush, writer: self.options.member.clone(), epochs_from: running.journal_end };
         let driving = task.driving_position();
         let closed = task.close(closing)?;
         Ok(Some(Part { task: number, closed, driving, releases }))

@@ -11,10 +11,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use smol_str::SmolStr;
 use tidewire_engine::log::{LogError, TopicSpec};
 
+use super::client;
 use super::context::Quiet;
 use super::convert::log_error;
 use super::options::KafkaOptions;
-use super::token;
 
 /// How long the cluster may take over a request.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,11 +45,8 @@ impl Admin {
     /// A client of its own.
     pub fn new(options: &KafkaOptions) -> Result<Self, LogError> {
         let doing = "making an administration client";
-        let client: AdminClient<Quiet> = options
-            .common()
-            .create_with_context(Quiet::of(options))
-            .map_err(|error| log_error(doing, &error))?;
-        token::give(client.inner(), options)?;
+        let client =
+            client::make(&options.common(), Quiet::of(options), options, doing, AdminClient::<Quiet>::inner)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| LogError::Store { at: doing.to_owned(), error: error.to_string() })?;

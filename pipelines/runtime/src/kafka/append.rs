@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer};
 use tidewire_engine::log::{LogError, NewRecord, TopicPartition};
 
+use super::client;
 use super::context::{Delivered, Quiet};
 use super::convert::{log_error, to_send};
 use super::options::KafkaOptions;
-use super::token;
 
 /// How long a broker may take to write what was appended.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -69,12 +69,14 @@ impl Appender {
         if let Some(producer) = kept.as_ref().filter(|producer| producer.client().fatal_error().is_none()) {
             return Ok(Arc::clone(producer));
         }
-        let made: BaseProducer<Quiet> = self
-            .options
-            .producer()
-            .create_with_context(Quiet::of(&self.options))
-            .map_err(|error| log_error("making a producer", &error))?;
-        token::give(made.client(), &self.options)?;
+        let options = &self.options;
+        let made: BaseProducer<Quiet> = client::make(
+            &options.producer(),
+            Quiet::of(options),
+            options,
+            "making a producer",
+            Producer::client,
+        )?;
         let made = Arc::new(made);
         *kept = Some(Arc::clone(&made));
         Ok(made)

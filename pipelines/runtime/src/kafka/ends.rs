@@ -4,7 +4,7 @@
 //! partitions that were read out are asked for, all in one request, by a thread of its own, and an answer holds for a
 //! moment only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tidewire_engine::memory::Signal;
 
 use super::context::Quiet;
 use super::convert::{number, place};
+use super::look_again;
 
 /// How long an answer holds, counted from when it was asked for.
 const FRESH: Duration = Duration::from_millis(400);
@@ -133,9 +134,11 @@ impl Shared {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "the ends of partitions are not known");
+                look_again_for_all(consumer, due.iter().map(|at| at.topic.as_str()));
                 return;
             }
         };
+        let mut unknown = Vec::new();
         let mut state = lock(&self.state);
         for element in answer.elements() {
             let at = place(element.topic(), element.partition());
@@ -143,13 +146,21 @@ impl Shared {
                 (Ok(()), Offset::Offset(end)) => u64::try_from(end).ok(),
                 _ => None,
             };
-            if let (Some(known), Some(end)) = (state.partitions.get_mut(&at), end) {
-                known.end = Some((end, asked));
+            match (state.partitions.get_mut(&at), end) {
+                (Some(known), Some(end)) => known.end = Some((end, asked)),
+                (_, None) => unknown.push(at.topic),
+                (None, Some(_)) => {}
             }
         }
         drop(state);
         self.signal.notify();
+        look_again_for_all(consumer, unknown.iter().map(|topic| topic.as_str()));
     }
+}
+
+/// Has the leaders of topics looked up again, each once.
+fn look_again_for_all<'a>(consumer: &BaseConsumer<Quiet>, topics: impl Iterator<Item = &'a str>) {
+    topics.collect::<BTreeSet<_>>().into_iter().for_each(|topic| look_again(consumer, topic));
 }
 
 impl State {

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use smol_str::SmolStr;
 use tidewire_engine::log::{CommittedOffset, LogError, TopicPartition};
 
+use super::client;
 use super::context::Quiet;
 use super::convert::{log_error, number};
 use super::options::KafkaOptions;
-use super::token;
 
 /// How long an answer may take while transactions are open.
 const STABLE: Duration = Duration::from_millis(1_500);
@@ -108,10 +108,11 @@ impl Groups {
             client.used = Instant::now();
             return Ok(Arc::clone(&client.consumer));
         }
-        let made = self.options.reader(group, isolation).create_with_context(Quiet::of(&self.options));
+        let (config, doing) =
+            (self.options.reader(group, isolation), format!("making a client for group {group}"));
+        let quiet = Quiet::of(&self.options);
         let consumer: BaseConsumer<Quiet> =
-            made.map_err(|error| log_error(format!("making a client for group {group}"), &error))?;
-        token::give(consumer.client(), &self.options)?;
+            client::make(&config, quiet, &self.options, &doing, Consumer::client)?;
         let consumer = Arc::new(consumer);
         let client = Client { consumer: Arc::clone(&consumer), used: Instant::now() };
         clients.insert(key, client);

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use smol_str::SmolStr;
 use tidewire_engine::log::{Assignment, CommitError, LogError, Member, Transaction};
@@ -14,12 +14,13 @@ use tidewire_engine::log_limits::{MAX_HEADERS, check_records};
 use tidewire_engine::memory::Signal;
 
 use super::append::{send, serve, settle};
+use super::client;
 use super::context::{Delivered, Placement, Places, Quiet};
 use super::convert::{log_error, number, words};
 use super::foreign::membership;
 use super::layouts::Layouts;
 use super::options::KafkaOptions;
-use super::token;
+use super::positions::Positions;
 
 /// How long the library is given for one call; then it is asked again.
 const CALL: Duration = Duration::from_secs(5);
@@ -36,7 +37,9 @@ pub struct KafkaMember {
     writer: SmolStr,
     driving: SmolStr,
     consumer: Arc<BaseConsumer<Places>>,
-    producer: BaseProducer<Quiet>,
+    /// Before the producer: its thread is waited for, and must not be the last to hold it.
+    positions: Positions,
+    producer: Arc<BaseProducer<Quiet>>,
     layouts: Arc<Layouts>,
     /// Under which name and generation the tasks are held, as of the last look.
     known: Option<(String, u32)>,
@@ -57,19 +60,20 @@ impl KafkaMember {
         layouts: &Arc<Layouts>,
         signal: &Arc<Signal>,
     ) -> Result<Self, LogError> {
-        let producer = transactional(options, writer)?;
+        let producer = Arc::new(transactional(options, writer)?);
         let doing = || format!("joining group {group} as {writer}");
-        let consumer: BaseConsumer<Places> = options
-            .member(group)
-            .create_with_context(Places::new(options, signal))
-            .map_err(|error| log_error(doing(), &error))?;
-        token::give(consumer.client(), options)?;
+        let positions = Positions::of(&producer)
+            .map_err(|error| LogError::Store { at: doing(), error: format!("starting a thread: {error}") })?;
+        let (config, places) = (options.member(group), Places::new(options, signal));
+        let consumer: BaseConsumer<Places> =
+            client::make(&config, places, options, &doing(), Consumer::client)?;
         consumer.subscribe(&[driving]).map_err(|error| log_error(doing(), &error))?;
         Ok(Self {
             group: group.into(),
             writer: writer.into(),
             driving: driving.into(),
             consumer: Arc::new(consumer),
+            positions,
             producer,
             layouts: Arc::clone(layouts),
             known: None,
@@ -107,7 +111,7 @@ impl KafkaMember {
         until(deadline, || self.producer.commit_transaction(CALL))
     }
 
-    fn send_offsets(&self, transaction: &Transaction, deadline: Instant) -> Result<(), Failed> {
+    fn send_offsets(&mut self, transaction: &Transaction, deadline: Instant) -> Result<(), Failed> {
         let mut list = TopicPartitionList::with_capacity(transaction.offsets.len());
         for (at, committed) in &transaction.offsets {
             let offset = Offset::Offset(i64::try_from(committed.offset).unwrap_or(i64::MAX));
@@ -123,7 +127,8 @@ impl KafkaMember {
         if membership(&self.consumer) != self.known {
             return Err(Failed::Abort("the group changed".to_owned()));
         }
-        until(deadline, || self.producer.send_offsets_to_transaction(&list, &metadata, CALL))
+        let (list, metadata) = (Arc::new(list), Arc::new(metadata));
+        until(deadline, || self.positions.send(&list, &metadata))
     }
 
     fn abort(&mut self) -> Result<(), String> {
@@ -286,15 +291,8 @@ impl Drop for KafkaMember {
     fn drop(&mut self) {
         // The consumer leaves the group when it is dropped; nothing is held back any more.
         self.consumer.context().leaves.store(true, Ordering::SeqCst);
-        let asked_back = std::mem::take(&mut self.placement().asked_back);
-        if !asked_back.is_empty() {
-            let mut list = TopicPartitionList::with_capacity(asked_back.len());
-            for partition in &asked_back {
-                list.add_partition(&self.driving, *partition);
-            }
-            if let Err(error) = self.consumer.incremental_unassign(&list) {
-                tracing::debug!(group = %self.group, error = %words(&error), "leaving");
-            }
+        if let Err(error) = self.give_up_asked_back() {
+            tracing::debug!(group = %self.group, %error, "leaving");
         }
     }
 }
@@ -302,11 +300,8 @@ impl Drop for KafkaMember {
 /// A producer of that name, every earlier one fenced and what it left open aborted.
 pub fn transactional(options: &KafkaOptions, writer: &str) -> Result<BaseProducer<Quiet>, LogError> {
     let doing = || format!("starting transactions of {writer}");
-    let producer: BaseProducer<Quiet> = options
-        .transactional(writer)
-        .create_with_context(Quiet::of(options))
-        .map_err(|error| log_error(doing(), &error))?;
-    token::give(producer.client(), options)?;
+    let (config, quiet) = (options.transactional(writer), Quiet::of(options));
+    let producer: BaseProducer<Quiet> = client::make(&config, quiet, options, &doing(), Producer::client)?;
     until(Instant::now() + JOINING, || producer.init_transactions(CALL)).map_err(|failed| match failed {
         Failed::Log(error) => error,
         Failed::Writer(why) | Failed::Abort(why) => {
@@ -332,6 +327,7 @@ impl Failed {
         match &error {
             KafkaError::Transaction(inner) => Self::of_transaction(inner),
             KafkaError::MessageProduction(RDKafkaErrorCode::Fatal) => Self::Writer(words(&error)),
+            KafkaError::Canceled => Self::Writer("the library did not put the positions in".to_owned()),
             KafkaError::MessageProduction(
                 RDKafkaErrorCode::MessageSizeTooLarge
                 | RDKafkaErrorCode::UnknownTopic

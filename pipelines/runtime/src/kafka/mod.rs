@@ -6,15 +6,18 @@
 //! | `reader.rs` | partitions read ahead, from several places at once |
 //! | `ends.rs` | where partitions end, as the brokers just said |
 //! | `member.rs` | a worker's place in its group, and its transactions |
+//! | `positions.rs` | positions put into a transaction, within a time that holds |
 //! | `append.rs` | appending outside any group |
 //! | `admin.rs`, `layouts.rs` | topics |
 //! | `groups.rs` | where groups stand |
+//! | `client.rs` | how clients are made |
 //! | `context.rs`, `token.rs` | what the library calls back, and tokens |
 //! | `convert.rs` | records and errors |
 //! | `foreign.rs` | what the library's wrapper lacks |
 
 mod admin;
 mod append;
+mod client;
 mod context;
 mod convert;
 mod ends;
@@ -23,6 +26,7 @@ mod groups;
 mod layouts;
 mod member;
 mod options;
+mod positions;
 mod reader;
 mod token;
 
@@ -30,7 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use smol_str::SmolStr;
 use tidewire_engine::log::{
@@ -54,8 +58,11 @@ use reader::Readers;
 
 /// How long a question to a broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a partition may be without a leader that knows it is one: after it was made, and after a leader was lost.
-const SETTLING: Duration = Duration::from_secs(5);
+/// How long a partition may be without a leader that answers: after it was made, and after its broker was lost, which the
+/// others take nine seconds to see.
+const SETTLING: Duration = Duration::from_secs(12);
+/// How long one of these questions may take meanwhile: the broker that is asked may be the one that is gone.
+const SHORT: Duration = Duration::from_secs(3);
 /// Between two questions meanwhile.
 const NAP: Duration = Duration::from_millis(20);
 /// How long a read waits for a record or the end.
@@ -89,10 +96,13 @@ impl KafkaLog {
         let signal = Arc::new(Signal::default());
         let looker = |isolation: &str| -> Result<Arc<BaseConsumer<Quiet>>, LogError> {
             let config = options.reader(LOOKER_GROUP, isolation);
-            let made = config.create_with_context(Quiet::of(&options));
-            let made: BaseConsumer<Quiet> =
-                made.map_err(|error| log_error("the options for Kafka", &error))?;
-            token::give(made.client(), &options)?;
+            let made: BaseConsumer<Quiet> = client::make(
+                &config,
+                Quiet::of(&options),
+                &options,
+                "the options for Kafka",
+                Consumer::client,
+            )?;
             Ok(Arc::new(made))
         };
         let (committed, written) = (looker("read_committed")?, looker("read_uncommitted")?);
@@ -180,12 +190,11 @@ impl Log for KafkaLog {
         let ask = |consumer: &BaseConsumer<Quiet>| loop {
             // Nothing else asks it for events, of which one may be that its token runs out.
             while consumer.poll(Duration::ZERO).is_some() {}
-            match consumer.fetch_watermarks(&at.topic, number(at), PATIENCE) {
+            match consumer.fetch_watermarks(&at.topic, number(at), SHORT) {
                 Ok(bounds) => return Ok(bounds),
                 Err(error) if begun.elapsed() < SETTLING && is_settling(&error) => {
+                    look_again(consumer, &at.topic);
                     std::thread::sleep(NAP);
-                    // The library answers from what it knows of the topic, and is told to look again.
-                    let _ = consumer.fetch_metadata(Some(&at.topic), PATIENCE);
                 }
                 Err(error) => {
                     return Err(log_error(format!("asking where {at} begins and ends"), &error));
@@ -276,6 +285,18 @@ fn is_settling(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::BrokerDestroy
+                | RDKafkaErrorCode::DestroyBroker
         )
     )
+}
+
+/// The library asks the broker that led the partition when it last looked, and a client that only asks does not look again
+/// by itself: it is told to.
+fn look_again(consumer: &BaseConsumer<Quiet>, topic: &str) {
+    if let Err(error) = consumer.fetch_metadata(Some(topic), SHORT) {
+        tracing::debug!(topic, error = %convert::words(&error), "the leaders of a topic are not known");
+    }
 }

@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tidewire_engine::log::{Fetched, LogError, StoredRecord, TopicPartition};
 use tidewire_engine::memory::Signal;
 
+use super::client;
 use super::context::Quiet;
 use super::convert::{log_error, number, stored};
 use super::ends::Ends;
 use super::foreign::{Event, PartitionQueue};
 use super::options::KafkaOptions;
-use super::token;
 
 /// Most consumers of one process that read; beyond that a cursor is taken from whoever used it least recently.
 const MAX_LANES: usize = 8;
@@ -133,10 +133,9 @@ impl Readers {
 
     fn new_lane(&self) -> Result<Lane, LogError> {
         let config = self.options.reader(READER_GROUP, "read_committed");
-        let consumer: BaseConsumer<Quiet> = config
-            .create_with_context(Quiet::of(&self.options))
-            .map_err(|error| log_error("making a consumer", &error))?;
-        token::give(consumer.client(), &self.options)?;
+        let quiet = Quiet::of(&self.options);
+        let consumer: BaseConsumer<Quiet> =
+            client::make(&config, quiet, &self.options, "making a consumer", Consumer::client)?;
         Ok(Lane { consumer: Arc::new(consumer), cursors: BTreeMap::new() })
     }
 }
