@@ -127,6 +127,19 @@ pub struct RecoveryReport {
     pub changed: bool,
 }
 
+/// How far recovery has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryProgress {
+    /// Offsets of the changelog that were read.
+    pub changelog_done: u64,
+    /// Offsets of the changelog to be read; 0 until that is known.
+    pub changelog_all: u64,
+    /// Epochs run again.
+    pub epochs_done: u64,
+    /// Epochs to be run again; 0 until the state is restored.
+    pub epochs_all: u64,
+}
+
 enum Phase {
     Changelog { changelog: Box<Changelog>, from: u64, until: u64 },
     Rerun { task: Box<Task>, from: u64, until: u64, records: VecDeque<EpochRecord>, inputs: Inputs },
@@ -144,6 +157,7 @@ pub struct Recovery {
     committed: u64,
     phase: Option<Phase>,
     report: RecoveryReport,
+    progress: RecoveryProgress,
     went_on: bool,
 }
 
@@ -161,6 +175,7 @@ impl Recovery {
             committed: 0,
             phase: None,
             report: RecoveryReport::default(),
+            progress: RecoveryProgress::default(),
             went_on: false,
         }
     }
@@ -173,7 +188,8 @@ impl Recovery {
 
     /// Begins anew, after the log was out of reach.
     pub fn restart(&mut self) {
-        (self.phase, self.report) = (None, RecoveryReport::default());
+        (self.phase, self.report, self.progress) =
+            (None, RecoveryReport::default(), RecoveryProgress::default());
     }
 
     /// Whether the last piece came further; if not, wait for the log before the next.
@@ -195,6 +211,11 @@ impl Recovery {
     /// What was done so far.
     pub fn report(&self) -> RecoveryReport {
         self.report
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> RecoveryProgress {
+        RecoveryProgress { epochs_done: self.report.epochs, ..self.progress }
     }
 
     /// Goes on by one piece; returns the task when it stands where it was committed.
@@ -245,6 +266,7 @@ impl Recovery {
             self.went_on = false;
             return Ok(None);
         }
+        self.progress.changelog_all = bounds.high_watermark - bounds.start;
         let changelog = Box::new(Changelog::default());
         Ok(Some(Phase::Changelog { changelog, from: bounds.start, until: bounds.high_watermark }))
     }
@@ -283,6 +305,7 @@ impl Recovery {
             self.report.changelog_records = changelog.records();
             let on = read_on(log, &self.changelog_at(), fetched.at_end, fetched.next_offset, until)?;
             self.went_on = on > from;
+            self.progress.changelog_done += on - from;
             return Ok(Phase::Changelog { changelog, from: on, until });
         }
         let task = Task::restored(Arc::clone(&self.spec), self.number, Arc::clone(&self.book), &changelog);
@@ -293,6 +316,7 @@ impl Recovery {
         let bounds = log.bounds(&self.epochs_at())?;
         let from =
             changelog.marker().map_or(bounds.start, |marker| unsigned(marker.epochs_from).max(bounds.start));
+        self.progress.epochs_all = self.committed.saturating_sub(task.epoch());
         let inputs = Inputs::of(&task);
         let records = VecDeque::new();
         Ok(Phase::Rerun { task, from, until: bounds.high_watermark, records, inputs })

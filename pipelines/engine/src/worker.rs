@@ -19,7 +19,7 @@ use crate::log::{
 use crate::mark::Mark;
 use crate::outputs::Output;
 use crate::plan::{OnError, StageSpec};
-use crate::recovery::{Recovery, RecoveryError, RecoveryOptions, RecoveryReport};
+use crate::recovery::{Recovery, RecoveryError, RecoveryOptions, RecoveryProgress, RecoveryReport};
 use crate::task::{Closed, Closing, Stamp, Task};
 
 /// One minute of stamps, over which faults are counted.
@@ -187,6 +187,14 @@ impl Worker {
     /// Whether a task is still on its way back.
     pub fn is_recovering(&self) -> bool {
         self.slots.values().any(|slot| matches!(slot, Slot::Recovering { .. }))
+    }
+
+    /// The tasks that are still on their way back, and how far they have come.
+    pub fn recoveries(&self) -> impl Iterator<Item = (u32, RecoveryProgress)> {
+        self.slots.iter().filter_map(|(task, slot)| match slot {
+            Slot::Recovering { recovery, .. } => Some((*task, recovery.progress())),
+            _ => None,
+        })
     }
 
     /// Whether a task has its state back and runs recorded epochs again.

@@ -10,19 +10,24 @@ use smol_str::{SmolStr, format_smolstr};
 use tidewire_engine::fault::FaultAt;
 use tidewire_engine::log::{Log, LogError};
 use tidewire_engine::plan::StageSpec;
-use tidewire_engine::recovery::{RecoveryOptions, RecoveryReport};
+use tidewire_engine::recovery::{RecoveryOptions, RecoveryProgress, RecoveryReport};
 use tidewire_engine::worker::{Step, Worker, WorkerError, WorkerOptions};
 use tidewire_schemas::SchemaBook;
 
 use crate::clock::{monotonic_ns, now_ms};
 use crate::watch::{Watch, Watched, Who};
 
+/// How often a worker tells how far its recoveries have come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker with nothing to do waits for the log before it looks at the clock again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// How long a worker waits before it joins again after it was fenced or the log failed.
 const REJOIN_WAIT: Duration = Duration::from_millis(500);
 /// Most of that wait, when it fails again and again.
 const LONGEST_REJOIN_WAIT: Duration = Duration::from_secs(8);
+/// Names that a worker writes under in turn, one each time that it joins. Whoever took its tasks over fences the name that
+/// wrote last, and must not hit the worker that joined again meanwhile.
+const NAMES: u32 = 8;
 /// Events on their way to the caller. A worker waits when they are not taken.
 const MAX_EVENTS: usize = 1024;
 /// How often a worker in full work tells what it did.
@@ -66,6 +71,15 @@ pub enum LiveEvent {
         step: Step,
         /// Wall time of each epoch from read to durable commit, in microseconds.
         latencies_us: Vec<u64>,
+    },
+    /// Tasks of a worker are on their way back; an empty list says that none is any more.
+    Recovering {
+        /// The stage.
+        stage: SmolStr,
+        /// The writer's name.
+        member: SmolStr,
+        /// The tasks, and how far they have come.
+        tasks: Vec<(u32, RecoveryProgress)>,
     },
     /// A task was recovered.
     Recovered {
@@ -197,7 +211,7 @@ fn gather(received: &Receiver<LiveEvent>, on_event: &mut impl FnMut(LiveEvent)) 
             LiveEvent::Halted { stage, task, why } => {
                 summary.halted.push((stage.clone(), *task, why.clone()));
             }
-            LiveEvent::Recovered { .. } | LiveEvent::Rejoining { .. } => {}
+            LiveEvent::Recovering { .. } | LiveEvent::Recovered { .. } | LiveEvent::Rejoining { .. } => {}
         }
         on_event(event);
     }
@@ -244,9 +258,11 @@ impl WorkerThread {
 
     fn run_watched(&self, watched: &mut Watched) -> Ended {
         let mut wait = REJOIN_WAIT;
+        let mut joined = 0;
         while !self.stop.load(Ordering::SeqCst) {
             let began = Instant::now();
-            let served = self.serve(watched);
+            let served = self.serve(watched, joined);
+            joined = (joined + 1) % NAMES;
             if began.elapsed() > LONGEST_REJOIN_WAIT {
                 wait = REJOIN_WAIT;
             }
@@ -276,16 +292,24 @@ impl WorkerThread {
         *wait = (*wait * 2).min(LONGEST_REJOIN_WAIT);
     }
 
-    fn serve(&self, watched: &mut Watched) -> Ended {
+    /// The name that it writes under after it joined so many times before.
+    fn name(&self, joined: u32) -> SmolStr {
+        let member = &self.options.member;
+        if joined == 0 { member.clone() } else { format_smolstr!("{member}.{joined}") }
+    }
+
+    fn serve(&self, watched: &mut Watched, joined: u32) -> Ended {
         let begun = Instant::now();
+        let options = WorkerOptions { member: self.name(joined), ..self.options.clone() };
         let mut worker = Worker::watched(
             Arc::clone(&self.log),
             Arc::clone(&self.spec),
             Arc::clone(&self.book),
-            self.options.clone(),
+            options,
             |member| watched.around(member),
         )?;
         let (mut sum, mut latencies_us, mut told) = (Step::default(), Vec::new(), Instant::now());
+        let mut progress_told = None;
         loop {
             if self.stop.load(Ordering::SeqCst) {
                 let started = Instant::now();
@@ -303,6 +327,7 @@ impl WorkerThread {
             watched.stepped(started.elapsed(), &step);
             watched.sample(&worker, &step);
             self.tell_of(&step, begun);
+            self.tell_of_recoveries(&worker, watched, &mut progress_told);
             add(&mut sum, &step);
             if !step.worked || told.elapsed() >= REPORT_EVERY {
                 self.report(&mut sum, &mut latencies_us);
@@ -329,6 +354,23 @@ impl WorkerThread {
         for (task, why) in &step.halted {
             self.tell(LiveEvent::Halted { stage: stage.clone(), task: *task, why: why.clone() });
         }
+    }
+
+    /// Now and then, how far recoveries have come; `told` is when that was last said, until the last one is through.
+    fn tell_of_recoveries(&self, worker: &Worker, watched: &mut Watched, told: &mut Option<Instant>) {
+        let recovering = worker.is_recovering();
+        if !recovering && told.is_none() {
+            return;
+        }
+        let begun = *told.get_or_insert_with(Instant::now);
+        if recovering && begun.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        let tasks: Vec<_> = worker.recoveries().collect();
+        watched.recovers(&tasks);
+        *told = recovering.then(Instant::now);
+        let (stage, member) = (self.spec.name.clone(), self.options.member.clone());
+        self.tell(LiveEvent::Recovering { stage, member, tasks });
     }
 
     fn report(&self, sum: &mut Step, latencies_us: &mut Vec<u64>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidewire_engine::recovery::RecoveryProgress;
 use tidewire_engine::worker::{Committed, Step};
 use tracing::{debug, error, info, warn};
 
@@ -10,17 +11,20 @@ use crate::watch::Who;
 
 /// Records that could not be processed are told one by one this often; those between are counted with the next.
 const LETTERS_EVERY: Duration = Duration::from_secs(1);
+/// How often it is told how far recoveries have come.
+const RECOVERIES_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells of one worker.
 pub(crate) struct Narrator {
     who: Arc<Who>,
     letters_told: Option<Instant>,
     letters_untold: u64,
+    recoveries_told: Option<Instant>,
 }
 
 impl Narrator {
     pub(crate) fn new(who: Arc<Who>) -> Self {
-        Self { who, letters_told: None, letters_untold: 0 }
+        Self { who, letters_told: None, letters_untold: 0, recoveries_told: None }
     }
 
     pub(crate) fn joined(&self) {
@@ -29,6 +33,24 @@ impl Narrator {
 
     pub(crate) fn rejoins(&self, why: &str) {
         warn!(stage = %self.who.stage, member = %self.who.member, reason = why, "worker lost its place and joins again");
+    }
+
+    pub(crate) fn recovers(&mut self, tasks: &[(u32, RecoveryProgress)]) {
+        // Those that are over soon are told when they are.
+        let told = *self.recoveries_told.get_or_insert_with(Instant::now);
+        if tasks.is_empty() {
+            self.recoveries_told = None;
+        } else if told.elapsed() >= RECOVERIES_EVERY {
+            self.recoveries_told = Some(Instant::now());
+            for (task, progress) in tasks {
+                info!(
+                    stage = %self.who.stage, task, member = %self.who.member,
+                    changelog_done = progress.changelog_done, changelog_all = progress.changelog_all,
+                    epochs_done = progress.epochs_done, epochs_all = progress.epochs_all,
+                    "task recovering"
+                );
+            }
+        }
     }
 
     pub(crate) fn ended(&self, error: Option<&str>) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use smol_str::SmolStr;
 use tidewire_engine::log::{Assignment, CommitError, LogError, Member, Transaction};
+use tidewire_engine::recovery::RecoveryProgress;
 use tidewire_engine::task::TaskView;
 use tidewire_engine::worker::{Step, Worker};
 
@@ -127,6 +128,11 @@ impl Watched {
         watch.sampled(&self.who, &tasks);
         self.last_look = Instant::now();
         self.look_again_after = SAMPLE_EVERY.max(begun.elapsed().saturating_mul(LOOK_SHARE));
+    }
+
+    /// Tells how far recoveries have come.
+    pub(crate) fn recovers(&mut self, tasks: &[(u32, RecoveryProgress)]) {
+        self.narrator.recovers(tasks);
     }
 
     pub(crate) fn rejoins(&self, why: &str) {

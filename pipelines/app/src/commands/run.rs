@@ -1,5 +1,6 @@
 //! `tidewire run`: the stages of a pipeline file, live, until Ctrl-C.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smol_str::{SmolStr, format_smolstr};
 use tidewire_engine::log::{Log, TopicPartition};
+use tidewire_engine::recovery::RecoveryProgress;
 use tidewire_runtime::live::{self, LiveEvent, LiveOptions, LiveSummary};
 use tidewire_runtime::synchronised::{self, SyncOptions, group_of};
 use tidewire_schemas::EventTime;
@@ -298,6 +300,8 @@ struct Screen {
     outputs: u64,
     epochs: u64,
     total: u64,
+    /// By writer: the stage, and its tasks that are on their way back.
+    recovering: BTreeMap<SmolStr, (SmolStr, Vec<(u32, RecoveryProgress)>)>,
 }
 
 impl Screen {
@@ -312,7 +316,16 @@ impl Screen {
             ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
         };
         let latencies_us = Histogram::new(3).ok();
-        Self { bar, latencies_us, since: Instant::now(), records: 0, outputs: 0, epochs: 0, total: 0 }
+        Self {
+            bar,
+            latencies_us,
+            since: Instant::now(),
+            records: 0,
+            outputs: 0,
+            epochs: 0,
+            total: 0,
+            recovering: BTreeMap::new(),
+        }
     }
 
     fn take(&mut self, event: LiveEvent) {
@@ -326,6 +339,14 @@ impl Screen {
                     latencies_us.into_iter().for_each(|us| histogram.saturating_record(us.max(1)));
                 }
                 self.show();
+            }
+            LiveEvent::Recovering { stage, member, tasks } => {
+                if tasks.is_empty() {
+                    self.recovering.remove(&member);
+                } else {
+                    self.recovering.insert(member, (stage, tasks));
+                }
+                self.bar.set_message(recovering_line(self.recovering.values()));
             }
             LiveEvent::Recovered { stage, task, report, after_ms } => {
                 if report.epochs > 0 || report.changelog_records > 0 {
@@ -371,8 +392,12 @@ impl Screen {
                 ms(histogram.value_at_quantile(0.99))
             )
         });
+        let recovering = match self.recovering.is_empty() {
+            true => String::new(),
+            false => format!("; {}", recovering_line(self.recovering.values())),
+        };
         self.bar.set_message(format!(
-            "{} records in all; {}/s in, {}/s out, {} epochs/s{latency}",
+            "{} records in all; {}/s in, {}/s out, {} epochs/s{latency}{recovering}",
             grouped(self.total),
             grouped(per_second(self.records)),
             grouped(per_second(self.outputs)),
@@ -389,12 +414,60 @@ impl Screen {
     }
 }
 
+/// How far all recoveries have come, for one line.
+fn recovering_line<'a>(workers: impl Iterator<Item = &'a (SmolStr, Vec<(u32, RecoveryProgress)>)>) -> String {
+    let mut by_stage: BTreeMap<&SmolStr, (usize, RecoveryProgress)> = BTreeMap::new();
+    for (stage, tasks) in workers {
+        let (count, sum) = by_stage.entry(stage).or_default();
+        *count += tasks.len();
+        for (_, progress) in tasks {
+            sum.changelog_done += progress.changelog_done;
+            sum.changelog_all += progress.changelog_all;
+            sum.epochs_done += progress.epochs_done;
+            sum.epochs_all += progress.epochs_all;
+        }
+    }
+    let stages = by_stage.into_iter().map(|(stage, (count, sum))| {
+        format!(
+            "{stage} {count} {}, {} of {} changelog records, {} of {} epochs",
+            plural(count, "task", "tasks"),
+            grouped(sum.changelog_done),
+            grouped(sum.changelog_all),
+            grouped(sum.epochs_done),
+            grouped(sum.epochs_all),
+        )
+    });
+    let stages: Vec<String> = stages.collect();
+    if stages.is_empty() { String::new() } else { format!("recovering: {}", stages.join("; ")) }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::pipeline::load_deployment;
+
+    #[test]
+    fn recoveries_are_added_up_by_stage() {
+        let progress = |done| RecoveryProgress {
+            changelog_done: done,
+            changelog_all: 1_000,
+            epochs_done: 0,
+            epochs_all: 3,
+        };
+        let workers = [
+            ("features".into(), vec![(0, progress(200)), (1, progress(300))]),
+            ("features".into(), vec![(2, progress(1_000))]),
+            ("risk".into(), vec![(0, progress(1))]),
+        ];
+        assert_eq!(
+            recovering_line(workers.iter()),
+            "recovering: features 3 tasks, 1,500 of 3,000 changelog records, 0 of 9 epochs; \
+             risk 1 task, 1 of 1,000 changelog records, 0 of 3 epochs"
+        );
+        assert_eq!(recovering_line([].iter()), "");
+    }
 
     fn args(workers: Option<usize>, http: Option<&str>, stop_timeout: Option<u32>) -> Args {
         Args {
