@@ -10,12 +10,14 @@ import argparse
 import base64
 import json
 import sys
+import time
 
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, Consumer, IsolationLevel, KafkaError
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 TIME_OUT_S = 30
+STANDSTILL_S = 120
 
 
 def main():
@@ -72,8 +74,13 @@ def read(options, places):
     )
     consumer.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING) for place in places])
     waiting = {(place.topic, place.partition) for place in places}
+    moved = time.monotonic()
     while waiting:
         messages = consumer.consume(10_000, timeout=1)
+        if messages:
+            moved = time.monotonic()
+        elif time.monotonic() - moved > STANDSTILL_S:
+            sys.exit(f"read_topics.py: nothing came for {STANDSTILL_S} s, and no end of {sorted(waiting)[:5]}")
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()

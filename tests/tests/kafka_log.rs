@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidewire_engine::log::{
-    Assignment, CommitError, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, StoredRecord,
+    Assignment, CommitError, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, Scope, StoredRecord,
     TopicPartition, TopicSpec, Transaction,
 };
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
@@ -219,7 +219,7 @@ fn a_writer_that_died_is_fenced_and_holds_nobody_up() {
     assert_eq!((bounds.stable_end, bounds.high_watermark), (0, 1));
     let fetched = log.read(&at(&name, 0), 0, 1 << 20).unwrap();
     assert!(fetched.records.is_empty() && fetched.at_end, "{fetched:?}");
-    log.fence(&writer).unwrap();
+    log.fence(&writer, &Scope::default()).unwrap();
     let begun = Instant::now();
     while log.bounds(&at(&name, 0)).unwrap().stable_end < 2 {
         assert!(begun.elapsed() < Duration::from_secs(8), "only its time-out ended it");

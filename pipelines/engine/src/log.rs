@@ -313,10 +313,10 @@ pub trait Log: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Makes sure that nothing more comes of a writer that is gone, and settles what it left open. On logs whose
-    /// commits are one step there is nothing to do.
-    fn fence(&self, writer: &str) -> Result<(), LogError> {
-        let _ = writer;
+    /// Makes sure that nothing more comes of a writer that is gone, and settles what it left open. Whoever still finds
+    /// something open calls it again. On logs whose commits are one step there is nothing to do.
+    fn fence(&self, writer: &str, scope: &Scope) -> Result<(), LogError> {
+        let _ = (writer, scope);
         Ok(())
     }
 
@@ -342,6 +342,17 @@ pub trait Log: Send + Sync {
     /// Waits until something was appended or a group changed since this thread's last call returned,
     /// or `timeout` has passed. May return early.
     fn wait(&self, timeout: Duration);
+}
+
+/// Where a writer's transactions reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The group whose positions it moves.
+    pub group: String,
+    /// The topic that these positions are of.
+    pub driving: SmolStr,
+    /// The partitions that it may write to.
+    pub partitions: Vec<TopicPartition>,
 }
 
 /// A worker's place in its group, and its writer.

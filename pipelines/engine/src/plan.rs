@@ -4,7 +4,9 @@
 
 use smol_str::SmolStr;
 use tidewire_contract::{AnyOperator, OperatorType, Settings};
-use tidewire_schemas::Kind;
+use tidewire_schemas::{Kind, topics};
+
+use crate::log::{Scope, TopicPartition};
 
 /// How a stage reads an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +168,24 @@ impl StageSpec {
     /// The number of tasks.
     pub fn tasks(&self) -> u32 {
         self.driving().map_or(0, |input| input.partitions)
+    }
+
+    /// Where the transactions of its writers reach.
+    pub fn scope(&self) -> Scope {
+        let own = [self.changelog_topic(), self.epochs_topic()].map(|topic| (topic, self.tasks()));
+        let side = [topics::LATE, topics::DEAD_LETTERS].map(|topic| (topic.into(), self.side_partitions));
+        let outputs = self.outputs.iter().map(|output| (output.topic.clone(), output.partitions));
+        let mut partitions: Vec<TopicPartition> = outputs
+            .chain(own)
+            .chain(side)
+            .flat_map(|(topic, count)| {
+                (0..count).map(move |partition| TopicPartition::new(topic.clone(), partition))
+            })
+            .collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let driving = self.driving().map(|input| input.topic.clone()).unwrap_or_default();
+        Scope { group: self.group(), driving, partitions }
     }
 
     /// Whether time is the watermark of external inputs. Otherwise it is the running maximum of record times.

@@ -155,6 +155,8 @@ pub struct Recovery {
     /// The name that the recovered task will write under.
     writer: SmolStr,
     committed: u64,
+    /// What the committed position says.
+    mark: Option<Mark>,
     phase: Option<Phase>,
     report: RecoveryReport,
     progress: RecoveryProgress,
@@ -173,6 +175,7 @@ impl Recovery {
             options,
             writer: SmolStr::default(),
             committed: 0,
+            mark: None,
             phase: None,
             report: RecoveryReport::default(),
             progress: RecoveryProgress::default(),
@@ -259,7 +262,8 @@ impl Recovery {
         };
         let mark = self.mark(committed)?;
         self.fence(log, mark.as_ref())?;
-        self.committed = mark.map_or(0, |mark| mark.epoch);
+        self.committed = mark.as_ref().map_or(0, |mark| mark.epoch);
+        self.mark = mark;
         let bounds = log.bounds(&self.changelog_at())?;
         // A transaction still open there may be a zombie's: what it wrote must be settled first.
         if bounds.stable_end < bounds.high_watermark {
@@ -285,7 +289,7 @@ impl Recovery {
     /// Fences the last writer, unless it let go of the task: it may have a transaction open that holds up all readers.
     fn fence(&self, log: &dyn Log, mark: Option<&Mark>) -> Result<(), LogError> {
         match mark.and_then(|mark| mark.writer_to_fence(&self.writer)) {
-            Some(writer) if !self.writer.is_empty() => log.fence(writer),
+            Some(writer) if !self.writer.is_empty() => log.fence(writer, &self.spec.scope()),
             _ => Ok(()),
         }
     }
@@ -362,6 +366,10 @@ impl Recovery {
         }
         let on = read_on(log, &self.epochs_at(), fetched.at_end, fetched.next_offset, until)?;
         self.went_on = on > from;
+        if !self.went_on && fetched.at_end {
+            // What is committed must come, but something is open before it: by that writer, most likely.
+            self.fence(log, self.mark.as_ref())?;
+        }
         self.phase = Some(Phase::Rerun { task, from: on, until, records, inputs });
         Ok(None)
     }

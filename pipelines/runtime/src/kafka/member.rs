@@ -131,19 +131,6 @@ impl KafkaMember {
         until(deadline, || self.positions.send(&list, &metadata))
     }
 
-    fn abort(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        // The library waits until everything it took is confirmed or refused, but that is taken from it by this thread
-        // alone: so it is asked for short times, and served between.
-        let aborted = until(deadline, || {
-            while serve(&self.producer) {}
-            self.producer.abort_transaction(ABORT_CALL)
-        });
-        aborted.map_err(|failed| failed.words())?;
-        settle(&self.producer, deadline);
-        Ok(())
-    }
-
     /// The writer can not go on: whether its last transaction was written, the log knows.
     fn give_up(&mut self, why: String) -> CommitError {
         tracing::warn!(group = %self.group, writer = %self.writer, %why, "the writer is given up");
@@ -236,14 +223,14 @@ impl Member for KafkaMember {
         self.known = None;
         match failed {
             Failed::Writer(why) => Err(self.give_up(why)),
-            Failed::Abort(why) => match self.abort() {
+            Failed::Abort(why) => match aborted(&self.producer) {
                 Ok(()) => {
                     tracing::info!(group = %self.group, writer = %self.writer, %why, "a transaction was aborted");
                     Err(CommitError::Aborted(why))
                 }
                 Err(error) => Err(self.give_up(format!("{why}; the abort failed: {error}"))),
             },
-            Failed::Log(error) => match self.abort() {
+            Failed::Log(error) => match aborted(&self.producer) {
                 Ok(()) => Err(CommitError::Log(error)),
                 Err(words) => Err(self.give_up(format!("{error}; the abort failed: {words}"))),
             },
@@ -310,6 +297,20 @@ pub fn transactional(options: &KafkaOptions, writer: &str) -> Result<BaseProduce
         }
     })?;
     Ok(producer)
+}
+
+/// Aborts the open transaction; how that failed, if it did.
+pub fn aborted(producer: &BaseProducer<Quiet>) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    // The library waits until everything it took is confirmed or refused, but that is taken from it by this thread
+    // alone: so it is asked for short times, and served between.
+    let aborted = until(deadline, || {
+        while serve(producer) {}
+        producer.abort_transaction(ABORT_CALL)
+    });
+    aborted.map_err(Failed::words)?;
+    settle(producer, deadline);
+    Ok(())
 }
 
 /// How a step of a transaction failed.

@@ -7,6 +7,7 @@
 //! | `ends.rs` | where partitions end, as the brokers just said |
 //! | `member.rs` | a worker's place in its group, and its transactions |
 //! | `positions.rs` | positions put into a transaction, within a time that holds |
+//! | `hanging.rs` | transactions that the cluster forgot to end |
 //! | `append.rs` | appending outside any group |
 //! | `admin.rs`, `layouts.rs` | topics |
 //! | `groups.rs` | where groups stand |
@@ -23,6 +24,7 @@ mod convert;
 mod ends;
 mod foreign;
 mod groups;
+mod hanging;
 mod layouts;
 mod member;
 mod options;
@@ -38,7 +40,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use smol_str::SmolStr;
 use tidewire_engine::log::{
-    Bounds, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, TopicPartition, TopicSpec,
+    Bounds, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, Scope, TopicPartition, TopicSpec,
 };
 use tidewire_engine::log_limits::{check_name, check_partition, check_records, check_topic};
 use tidewire_engine::memory::Signal;
@@ -69,6 +71,8 @@ const NAP: Duration = Duration::from_millis(20);
 const READING: Duration = Duration::from_secs(60);
 /// A writer that was fenced is not fenced again for so long.
 const FENCED_LATELY: Duration = Duration::from_secs(5);
+/// A writer that nobody fenced for so long counts as one that never was.
+const FORGOTTEN: Duration = Duration::from_secs(20);
 /// Group name of clients that look and never join.
 const LOOKER_GROUP: &str = "tidewire.looker";
 
@@ -84,7 +88,13 @@ pub struct KafkaLog {
     layouts: Arc<Layouts>,
     appender: Appender,
     groups: Groups,
-    fenced: Mutex<BTreeMap<SmolStr, Instant>>,
+    fenced: Mutex<BTreeMap<SmolStr, Fenced>>,
+}
+
+/// A writer that was fenced.
+struct Fenced {
+    first: Instant,
+    last: Instant,
 }
 
 impl KafkaLog {
@@ -241,16 +251,24 @@ impl Log for KafkaLog {
         Ok(Box::new(joined))
     }
 
-    fn fence(&self, writer: &str) -> Result<(), LogError> {
-        let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
-        fenced.retain(|_, at| at.elapsed() < FENCED_LATELY);
-        if fenced.contains_key(writer) {
-            return Ok(());
-        }
+    fn fence(&self, writer: &str, scope: &Scope) -> Result<(), LogError> {
         // Others wait meanwhile: most often they would fence the same one.
-        tracing::info!(writer, "an earlier writer is fenced");
-        drop(member::transactional(&self.options, writer)?);
-        fenced.insert(writer.into(), Instant::now());
+        let mut fenced = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        fenced.retain(|_, fenced| fenced.last.elapsed() < FORGOTTEN);
+        let first = match fenced.get(writer) {
+            Some(fenced) if fenced.last.elapsed() < FENCED_LATELY => return Ok(()),
+            Some(fenced) => fenced.first,
+            None => Instant::now(),
+        };
+        // By then the cluster has ended whatever it knows to be open.
+        let hanging = Duration::from_millis(self.options.transaction_timeout_ms) + FENCED_LATELY;
+        if first.elapsed() < hanging {
+            tracing::info!(writer, "an earlier writer is fenced");
+            drop(member::transactional(&self.options, writer)?);
+        } else {
+            hanging::settle(&self.options, writer, scope, &self.layouts)?;
+        }
+        fenced.insert(writer.into(), Fenced { first, last: Instant::now() });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidewire_engine::log::{
-    Bounds, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, StoredRecord, TopicPartition,
+    Bounds, CommittedOffset, Fetched, Log, LogError, Member, NewRecord, Scope, StoredRecord, TopicPartition,
     TopicSpec,
 };
 use tidewire_schemas::{SchemaBook, wire};
@@ -132,8 +132,8 @@ impl Log for LearningLog {
         self.log.topic_settings(name)
     }
 
-    fn fence(&self, writer: &str) -> Result<(), LogError> {
-        self.log.fence(writer)
+    fn fence(&self, writer: &str, scope: &Scope) -> Result<(), LogError> {
+        self.log.fence(writer, scope)
     }
 
     fn committed_unstable(

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use smol_str::SmolStr;
 use tidewire_engine::log::{
-    CommitError, CommittedOffset, Log, LogError, Member, NewRecord, StoredRecord, TopicPartition, Transaction,
+    CommitError, CommittedOffset, Log, LogError, Member, NewRecord, Scope, StoredRecord, TopicPartition,
+    Transaction,
 };
 use tidewire_schemas::{DecodeError, SchemaBook, topics};
 use tidewire_sinks::{Sink, SinkError, SinkRecord, Written};
@@ -229,7 +230,8 @@ impl Reader {
     fn fence_last_writer(&self, at: &TopicPartition) -> Result<(), Broken> {
         match self.log.committed_unstable(&self.group, at)? {
             Some(last) if !last.metadata.is_empty() && last.metadata != self.member_name => {
-                Ok(self.log.fence(&last.metadata)?)
+                let (group, driving) = (self.group.to_string(), self.topic.clone());
+                Ok(self.log.fence(&last.metadata, &Scope { group, driving, partitions: Vec::new() })?)
             }
             _ => Ok(()),
         }
