@@ -18,7 +18,7 @@ use tidewire_schemas::{SchemaBook, wire};
 use super::{RegistryError, SchemaRegistry};
 
 /// How long an id that the registry does not know is not asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// Most such ids that are remembered.
 const MAX_UNKNOWN: usize = 10_000;
 
