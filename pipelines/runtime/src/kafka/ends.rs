@@ -31,6 +31,17 @@ const WANTED: Duration = Duration::from_millis(500);
 /// Most partitions asked for at once.
 const MAX_ASKED: usize = 4096;
 
+/// Where the end lies, seen from a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is this place, or was a moment ago.
+    Here,
+    /// It lies further on: there is more to come.
+    Further,
+    /// Not known now.
+    Unknown,
+}
+
 /// What is known of ends.
 pub struct Ends {
     shared: Arc<Shared>,
@@ -66,24 +77,28 @@ impl Ends {
     }
 
     /// Whether `next` was the end of `at` a moment ago. If that is not known it will be soon: the signal tells.
-    pub fn is_end(&self, at: &TopicPartition, next: u64) -> bool {
+    pub fn of(&self, at: &TopicPartition, next: u64) -> End {
         let now = Instant::now();
         let mut state = lock(&self.shared.state);
         if let Some(known) = state.partitions.get_mut(at) {
             known.wanted_at = now;
             // Only the very place that was the end will do: a reader further on has seen more than the answer has.
-            let is_end = known.end.is_some_and(|(end, asked)| end == next && asked.elapsed() < FRESH);
+            let found = match known.end {
+                Some((end, asked)) if end == next && asked.elapsed() < FRESH => End::Here,
+                Some((end, _)) if end > next => End::Further,
+                _ => End::Unknown,
+            };
             if known.end.is_none_or(|(end, _)| end < next) {
                 known.end = None;
                 self.shared.asked.notify_one();
             }
-            return is_end;
+            return found;
         }
         if state.partitions.len() < MAX_ASKED {
             state.partitions.insert(at.clone(), Known { wanted_at: now, end: None });
             self.shared.asked.notify_one();
         }
-        false
+        End::Unknown
     }
 }
 
@@ -158,9 +173,10 @@ impl Shared {
     }
 }
 
-/// Has the leaders of topics looked up again, each once.
+/// Has the leaders of topics looked up again, each once, unless nobody answers.
 fn look_again_for_all<'a>(consumer: &BaseConsumer<Quiet>, topics: impl Iterator<Item = &'a str>) {
-    topics.collect::<BTreeSet<_>>().into_iter().for_each(|topic| look_again(consumer, topic));
+    let topics: BTreeSet<&str> = topics.collect();
+    let _ = topics.into_iter().all(|topic| look_again(consumer, topic));
 }
 
 impl State {

@@ -247,3 +247,16 @@ extern "C" fn __wrap_rd_kafka_metadata_update_op(_client: *mut sys::rd_kafka_t, 
     const HANDLED: i32 = 1;
     HANDLED
 }
+
+/// Stands in for a function of librdkafka 2.12.1, by the linker's `--wrap`: it takes back that the client begins again from
+/// `bootstrap.servers`. It does so too when the answer that it takes for a sign of life names no broker at all, as that of a
+/// broker does that comes up: then the client has just forgotten the last one, and without this stays without any for ever.
+/// Beginning again when it was not needed costs a connection.
+///
+/// To be taken out when it is mended upstream.
+#[cfg(target_os = "linux")]
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_rd_kafka_rebootstrap_tmr_stop(_client: *mut sys::rd_kafka_t) -> i32 {
+    // It was not waiting.
+    0
+}

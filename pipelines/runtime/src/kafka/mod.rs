@@ -312,9 +312,11 @@ fn is_settling(error: &KafkaError) -> bool {
 }
 
 /// The library asks the broker that led the partition when it last looked, and a client that only asks does not look again
-/// by itself: it is told to.
-fn look_again(consumer: &BaseConsumer<Quiet>, topic: &str) {
-    if let Err(error) = consumer.fetch_metadata(Some(topic), SHORT) {
-        tracing::debug!(topic, error = %convert::words(&error), "the leaders of a topic are not known");
+/// by itself: it is told to. Returns whether somebody answered.
+fn look_again(consumer: &BaseConsumer<Quiet>, topic: &str) -> bool {
+    let found = consumer.fetch_metadata(Some(topic), SHORT);
+    if let Err(error) = &found {
+        tracing::debug!(topic, error = %convert::words(error), "the leaders of a topic are not known");
     }
+    found.is_ok()
 }

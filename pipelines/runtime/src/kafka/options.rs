@@ -164,6 +164,8 @@ impl KafkaOptions {
         config.set("bootstrap.servers", &self.bootstrap);
         config.set("client.id", &self.client_id);
         config.set("allow.auto.create.topics", "false");
+        // It begins again from `bootstrap.servers` when all brokers are down, and not because time went by: see foreign.rs.
+        config.set("metadata.recovery.rebootstrap.trigger.ms", i32::MAX.to_string());
         config.set("socket.nagle.disable", "true");
         config.set("reconnect.backoff.ms", "50");
         config.set("reconnect.backoff.max.ms", "1000");

@@ -17,7 +17,7 @@ use tidewire_engine::memory::Signal;
 use super::client;
 use super::context::Quiet;
 use super::convert::{log_error, number, stored};
-use super::ends::Ends;
+use super::ends::{End, Ends};
 use super::foreign::{Event, PartitionQueue};
 use super::options::KafkaOptions;
 
@@ -29,6 +29,8 @@ const AHEAD_BYTES: usize = 2 << 20;
 const KEPT_BYTES: usize = 1 << 20;
 /// A cursor that nobody used for so long is closed.
 const IDLE: Duration = Duration::from_secs(30);
+/// Nothing comes for so long though the brokers say that there is more: the lane is given up for a new one.
+const STUCK: Duration = Duration::from_secs(10);
 /// How often the library's own events are served.
 const SERVED: Duration = Duration::from_millis(500);
 /// Under this group name nothing is ever joined or committed.
@@ -88,7 +90,16 @@ impl Readers {
         }
         let mut fetched = cursor.give(from, max_bytes);
         if fetched.next_offset == cursor.next {
-            fetched.at_end = self.ends.is_end(at, cursor.next);
+            match self.ends.of(at, cursor.next) {
+                End::Here => (fetched.at_end, cursor.waits_since) = (true, Instant::now()),
+                End::Further if cursor.waits_since.elapsed() > STUCK => {
+                    tracing::warn!(%at, offset = cursor.next, "there is more to read, but nothing comes: reading begins anew");
+                    cursor.stuck = true;
+                }
+                End::Further => {}
+                // While the brokers do not answer, nobody is late.
+                End::Unknown => cursor.waits_since = Instant::now(),
+            }
         }
         Ok(fetched)
     }
@@ -98,6 +109,7 @@ impl Readers {
         let mut guard = lock(&self.lanes);
         guard.serve();
         let lanes = &mut guard.lanes;
+        give_up_stuck(lanes, at);
         // One that failed is taken first, then one that nobody used for long.
         let (mut lost, mut oldest): (Option<usize>, Option<(Instant, usize)>) = (None, None);
         for (place, lane) in lanes.iter().enumerate() {
@@ -178,6 +190,19 @@ impl Lane {
     }
 }
 
+/// Gives lanes up on which nothing comes of a partition. What else was read on them is read on others.
+fn give_up_stuck(lanes: &mut Vec<Lane>, at: &TopicPartition) {
+    let is_stuck = |lane: &Lane| lane.cursors.get(at).is_some_and(|cursor| lock(cursor).stuck);
+    while let Some(place) = lanes.iter().position(is_stuck) {
+        let lane = lanes.remove(place);
+        // A client that is stuck may take its time to end: nobody waits for it.
+        let dropped = std::thread::Builder::new().name("kafka-closing".to_owned()).spawn(move || drop(lane));
+        if let Err(error) = dropped {
+            tracing::warn!(%error, "a thread could not be started");
+        }
+    }
+}
+
 /// Closes cursors that nobody used for long, and lanes without any.
 fn close_idle(lanes: &mut Vec<Lane>) {
     for lane in lanes.iter_mut() {
@@ -200,8 +225,11 @@ struct Cursor {
     bytes: usize,
     given_bytes: usize,
     used: Instant,
+    /// Since when nothing came.
+    waits_since: Instant,
     failed: Option<(RDKafkaErrorCode, String)>,
     lost: bool,
+    stuck: bool,
 }
 
 impl Cursor {
@@ -215,8 +243,10 @@ impl Cursor {
             bytes: 0,
             given_bytes: 0,
             used: Instant::now(),
+            waits_since: Instant::now(),
             failed: None,
             lost: false,
+            stuck: false,
         }
     }
 
@@ -244,6 +274,7 @@ impl Cursor {
             if !went_on {
                 return;
             }
+            self.waits_since = Instant::now();
         }
     }
 
