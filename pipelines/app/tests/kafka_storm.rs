@@ -139,40 +139,31 @@ fn zombie_with_timers(site: &Site, running: &mut [Running], victim: usize) {
     running[victim].resume();
 }
 
+/// On three brokers with three replicas each. A single broker that is started again may forget the end of a transaction
+/// that it acknowledged, whoever the client is: docs/decisions/0015-rdkafka.md.
 #[test]
-fn a_broker_dies_and_comes_back() {
-    let _alone = alone();
-    let site = Site::make(tidewire(), 1, wish(), MAX_RECORDS);
-    let mut running: Vec<Running> = (0..2).map(|number| site.run(&format!("process-{number}"))).collect();
-    site.wait_for_share(0.2, &mut running);
-    site.cluster.kill(1);
-    // Longer than the shipped pipeline takes to call an input idle or a feed stale: an outage is neither.
-    std::thread::sleep(Duration::from_secs(12));
-    site.cluster.start_node(1);
-    let share = site.wait_for_share(0.6, &mut running);
-    site.cluster.stop_node(1);
-    site.cluster.start_node(1);
-    assert!(share < 0.99, "the backlog outlasts the outages");
-    site.wait_until_done(&mut running);
-    running.into_iter().for_each(Running::terminate);
-    check(&site, "a broker killed, and stopped");
-}
-
-#[test]
-fn one_broker_of_three_is_lost() {
+fn brokers_are_lost_and_come_back() {
     let _alone = alone();
     let site = Site::make(tidewire(), 3, wish(), MAX_RECORDS);
     let mut running: Vec<Running> = (0..2).map(|number| site.run(&format!("process-{number}"))).collect();
-    site.wait_for_share(0.2, &mut running);
+    site.wait_for_share(0.15, &mut running);
+    // Longer than the shipped pipeline takes to call an input idle or a feed stale: an outage is neither.
+    (1..=3).for_each(|node| site.cluster.pause(node));
+    std::thread::sleep(Duration::from_secs(6));
+    (1..=3).for_each(|node| site.cluster.resume(node));
+    site.wait_for_share(0.3, &mut running);
     site.cluster.kill(2);
-    site.wait_for_share(0.5, &mut running);
+    site.wait_for_share(0.45, &mut running);
     site.cluster.start_node(2);
-    let share = site.wait_for_share(0.6, &mut running);
+    site.wait_for_share(0.55, &mut running);
+    site.cluster.stop_node(1);
+    site.cluster.start_node(1);
+    let share = site.wait_for_share(0.65, &mut running);
     site.cluster.kill(3);
     assert!(share < 0.99, "the backlog outlasts the losses");
     site.wait_until_done(&mut running);
     running.into_iter().for_each(Running::terminate);
-    check(&site, "brokers 2 and 3 of three lost in turn");
+    check(&site, "all brokers stood still, one was killed, one stopped, one lost for good");
 }
 
 #[test]
