@@ -215,6 +215,13 @@ fn for_client(topic: &str, record: &NewRecord) -> clients::NewRecord {
 
 /// Imports what ships, ticks and news, into the log of a folder.
 pub fn import(tidewire: &Path, folder: &Path) {
+    let mut command = Command::new(tidewire);
+    command.args(["--durability", "buffered", "--data"]).arg(folder);
+    import_by(&mut command);
+}
+
+/// As [`import`], with a command that knows its log.
+pub fn import_by(command: &mut Command) {
     let files = [
         "binance/usdm_btcusdt_20240808.gz",
         "binance/usdm_ethusdt_20240808.gz",
@@ -222,10 +229,8 @@ pub fn import(tidewire: &Path, folder: &Path) {
         "binance/cm_btcusd_perp_20240808.gz",
         "news/crypto_news_20220704.csv",
     ];
-    let output = Command::new(tidewire)
-        .args(["--log-level", "error", "--durability", "buffered", "--data"])
-        .arg(folder)
-        .arg("import")
+    let output = command
+        .args(["--log-level", "error", "import"])
         .args(files.map(|file| root().join("samples").join(file)))
         // The news is of another day: moved into the span of the ticks, as the demo does.
         .args(["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"])

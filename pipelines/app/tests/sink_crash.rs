@@ -1,5 +1,6 @@
 //! `sink` is killed at random moments while a run goes on, and so is its Redis: in the end the Redis holds what the
-//! topics say, read by redis-cli and folded from `tail`. No output of any process shows the password.
+//! topics say, read by redis-cli and folded from `tail`. No output of any process shows the password. On the embedded log,
+//! and on a real Apache Kafka.
 //!
 //! `KILLS` sets the number of kills (the default suits CI).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -16,7 +17,9 @@ use redis_server::{PASSWORD, RedisServer};
 use serde_json::Value;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_runtime::embedded::RemoteLog;
-use tidewire_tests::backlog::import;
+use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
+use tidewire_tests::backlog::import_by;
+use tidewire_tests::cluster::Cluster;
 use tidewire_tests::shipped::lasting_pipeline;
 
 const TOPICS: [&str; 2] = ["features.values.v1", "positions.v1"];
@@ -25,9 +28,19 @@ const QUIET: Duration = Duration::from_secs(3);
 /// How long a run may take at most.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-fn tidewire(data: &Path) -> Command {
+/// Where the log is.
+enum Place {
+    Folder(PathBuf),
+    Cluster(Cluster),
+}
+
+fn tidewire(place: &Place) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
-    command.arg("--data").arg(data).args(["--durability", "buffered"]).stdin(Stdio::null());
+    match place {
+        Place::Folder(data) => command.arg("--data").arg(data).args(["--durability", "buffered"]),
+        Place::Cluster(cluster) => command.args(["--bootstrap", cluster.bootstrap()]),
+    };
+    command.stdin(Stdio::null());
     // Small epochs make the run long enough to be hit in the middle.
     command.env("TIDEWIRE__ENGINE__MAX_RECORDS", "64");
     command
@@ -62,8 +75,8 @@ fn start(command: &mut Command, folder: &Path, number: usize) -> (Running, PathB
     (Running(child), log)
 }
 
-fn sink(data: &Path, pipeline: &Path, url: &str) -> Command {
-    let mut command = tidewire(data);
+fn sink(place: &Place, pipeline: &Path, url: &str) -> Command {
+    let mut command = tidewire(place);
     // Whatever is logged is searched for the password.
     command.args(["--log-level", "trace"]).arg("sink").arg(pipeline).env("TEST_REDIS_URL", url);
     command
@@ -80,10 +93,16 @@ fn end(mut running: Running, said: &Path) {
     assert!(status.success(), "{status}: {}", std::fs::read_to_string(said).unwrap());
 }
 
-fn connect(data: &Path) -> RemoteLog {
+fn connect(place: &Place) -> Box<dyn Log> {
     let begun = Instant::now();
     loop {
-        match RemoteLog::connect(data) {
+        let connected: Result<Box<dyn Log>, _> = match place {
+            Place::Folder(data) => RemoteLog::connect(data).map(|log| Box::new(log) as _),
+            Place::Cluster(cluster) => {
+                KafkaLog::connect(KafkaOptions::new(cluster.bootstrap())).map(|log| Box::new(log) as _)
+            }
+        };
+        match connected {
             Ok(log) => return log,
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
         }
@@ -99,17 +118,17 @@ fn progress(log: &dyn Log) -> (u64, u64) {
         for at in (0..partitions).map(|partition| TopicPartition::new(topic, partition)) {
             all += log.bounds(&at).unwrap().stable_end;
             let group = format!("market-intel.sink.cache.{topic}");
-            done += log.committed(&group, &at).unwrap().map_or(0, |committed| committed.offset);
+            done += log.committed_unstable(&group, &at).unwrap().map_or(0, |committed| committed.offset);
         }
     }
     (all, done)
 }
 
 /// The last value of each key, as `tail` shows them: another reader than the sink.
-fn fold(data: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
+fn fold(place: &Place) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut last = BTreeMap::new();
     for topic in TOPICS {
-        let output = tidewire(data).args(["tail", topic, "--json"]).output().unwrap();
+        let output = tidewire(place).args(["tail", topic, "--json"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         let mut records: Vec<(Value, &str)> =
@@ -181,32 +200,42 @@ fn check_secret(said: &Path) {
 
 #[test]
 fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
-    let kills: u32 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(10);
     let folder = tempfile::tempdir().unwrap();
-    let (data, pipeline) = (folder.path().join("log"), pipeline(folder.path()));
+    storm(folder.path(), &Place::Folder(folder.path().join("log")));
+}
+
+#[test]
+fn on_kafka_too() {
+    let folder = tempfile::tempdir().unwrap();
+    storm(folder.path(), &Place::Cluster(Cluster::of_nodes(1)));
+}
+
+fn storm(folder: &Path, place: &Place) {
+    let kills: u32 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(10);
+    let pipeline = pipeline(folder);
     let redis = RedisServer::start();
-    import(Path::new(env!("CARGO_BIN_EXE_tidewire")), &data);
+    import_by(&mut tidewire(place));
 
     let url = redis.right_url();
     let mut said = Vec::new();
     let mut started = 0;
     let mut begin = |command: &mut Command| {
         started += 1;
-        let (child, log) = start(command, folder.path(), started);
+        let (child, log) = start(command, folder, started);
         said.push(log.clone());
         (child, log)
     };
     // The sink is there first, and waits for the run.
-    let (mut victim, _) = begin(&mut sink(&data, &pipeline, &url));
-    let (running, run_said) = begin(tidewire(&data).arg("run").arg(&pipeline));
-    let log = connect(&data);
+    let (mut victim, _) = begin(&mut sink(place, &pipeline, &url));
+    let (running, run_said) = begin(tidewire(place).arg("run").arg(&pipeline));
+    let log = connect(place);
     let mut random = 20_240_808_u64;
     let (mut hit, mut last) = (0, 0);
     for number in 0..kills {
         // Until it has moved on a little, and then some more, so that it is hit in the middle of something.
         let begun = Instant::now();
         loop {
-            let (all, done) = progress(&log);
+            let (all, done) = progress(&*log);
             if done > last {
                 hit += u32::from(done < all);
                 last = done;
@@ -225,11 +254,11 @@ fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
             redis.kill();
             redis.start_again();
         }
-        (victim, _) = begin(&mut sink(&data, &pipeline, &url));
+        (victim, _) = begin(&mut sink(place, &pipeline, &url));
     }
     let (begun, mut quiet_since, mut before) = (Instant::now(), Instant::now(), (0, 1));
     while quiet_since.elapsed() < QUIET {
-        let now = progress(&log);
+        let now = progress(&*log);
         if now != before || now.0 != now.1 {
             (before, quiet_since) = (now, Instant::now());
         }
@@ -237,13 +266,13 @@ fn killed_at_random_moments_the_store_holds_what_the_topics_say() {
         std::thread::sleep(Duration::from_millis(50));
     }
     println!("{kills} kills, {hit} with records left to write; {} records in the end", before.0);
-    let wanted = fold(&data);
+    let wanted = fold(place);
     assert_eq!(in_redis(&redis), wanted);
     assert!(wanted.len() > 5, "{:?}", wanted.keys());
     assert!(hit > 0, "every kill came when all was done");
 
     // A wrong password is said, and not shown.
-    let (mut wrong, _) = begin(&mut sink(&data, &pipeline, &redis.url("hunter2")));
+    let (mut wrong, _) = begin(&mut sink(place, &pipeline, &redis.url("hunter2")));
     assert_eq!(wrong.0.wait().unwrap().code(), Some(1));
     end(victim, &said[said.len() - 2]);
     end(running, &run_said);
