@@ -1,7 +1,8 @@
 //! Clients of Kafka that are not ours, in Python on librdkafka: what they read is what others will.
 
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -64,10 +65,11 @@ pub fn try_read(bootstrap: &str, topics: &[&str], isolation: Isolation) -> Resul
         Isolation::Uncommitted => _ = command.arg("--uncommitted"),
     }
     let mut child = command.args(topics).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let told = listen(&mut child);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let seen = lines.map(|line| seen(&line.unwrap())).collect();
-    let output = child.wait_with_output().unwrap();
-    if output.status.success() { Ok(seen) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    let told = told.join().unwrap();
+    if child.wait().unwrap().success() { Ok(seen) } else { Err(told) }
 }
 
 /// A record to be written.
@@ -128,6 +130,7 @@ fn client(script: &str, bootstrap: &str) -> Command {
 
 fn feed(mut command: Command, steps: impl Iterator<Item = Step>) {
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let told = listen(&mut child);
     let mut lines = BufWriter::new(child.stdin.take().unwrap());
     for step in steps {
         let line = match step {
@@ -141,8 +144,18 @@ fn feed(mut command: Command, steps: impl Iterator<Item = Step>) {
         }
     }
     drop(lines);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = told.join().unwrap();
+    assert!(child.wait().unwrap().success(), "{told}");
+}
+
+/// Reads what a client tells of its errors. One that tells much would else wait for somebody who does, and be waited for.
+fn listen(child: &mut Child) -> JoinHandle<String> {
+    let mut errors = child.stderr.take().unwrap();
+    std::thread::spawn(move || {
+        let mut told = Vec::new();
+        errors.read_to_end(&mut told).unwrap();
+        String::from_utf8_lossy(&told).into_owned()
+    })
 }
 
 fn shown(record: &NewRecord) -> Value {
