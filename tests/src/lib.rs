@@ -18,7 +18,9 @@ pub mod site;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tidewire_engine::partition::partition_of;
 
 /// The folder of the whole project.
 pub fn root() -> PathBuf {
@@ -31,4 +33,22 @@ pub fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now_us = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_micros();
     format!("{name}-{now_us}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An instrument that lies in this partition of so many.
+pub fn instrument_in(partition: u32, partitions: u32) -> String {
+    let names = (0..).map(|number| format!("S{number}.TEST"));
+    { names }.find(|name| partition_of(name.as_bytes(), partitions) == partition).expect("there is one")
+}
+
+/// Asks again until the answer is there, for `patience` at most.
+pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < patience, "{what}: it never came");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

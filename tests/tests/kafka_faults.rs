@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidewire_engine::driver::create_topics;
 use tidewire_engine::log::{Log, NewRecord, TopicPartition, TopicSpec};
-use tidewire_engine::partition::partition_of;
 use tidewire_engine::plan::StageSpec;
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::live::{self, LiveEvent, LiveOptions};
@@ -23,6 +22,7 @@ use tidewire_runtime::registry::open_book;
 use tidewire_schemas::{DeadLetter, Record, SchemaBook, topics};
 use tidewire_tests::clients::{self, Isolation};
 use tidewire_tests::cluster::Cluster;
+use tidewire_tests::instrument_in;
 
 const PARTITIONS: u32 = 4;
 /// Trades of each partition.
@@ -175,8 +175,7 @@ fn record(key: &str, timestamp_ms: i64, value: Bytes) -> NewRecord {
 
 /// A key that lies in that partition.
 fn key_of(partition: u32) -> String {
-    let names = (0..).map(|number| format!("K{number}.X"));
-    { names }.find(|name| partition_of(name.as_bytes(), PARTITIONS) == partition).unwrap()
+    instrument_in(partition, PARTITIONS)
 }
 
 fn is_done(log: &dyn Log, spec: &StageSpec) -> bool {

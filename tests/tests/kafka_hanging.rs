@@ -2,12 +2,13 @@
 //! deleted, and stays open for ever. Whoever comes after that writer ends it, and nothing of it is ever seen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidewire_engine::log::{Log, LogError, Scope, TopicPartition, TopicSpec};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_tests::clients::{self, Isolation, Step};
 use tidewire_tests::cluster::Cluster;
+use tidewire_tests::eventually;
 
 const TOPIC: &str = "once";
 const WRITER: &str = "gone";
@@ -35,17 +36,6 @@ fn open(log: &KafkaLog) -> Result<Vec<u32>, LogError> {
     Ok(open)
 }
 
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 #[test]
 fn what_the_cluster_forgets_to_end_is_ended_and_not_seen() {
     let cluster = Cluster::of_nodes(3);
@@ -65,16 +55,16 @@ fn what_the_cluster_forgets_to_end_is_ended_and_not_seen() {
 
     cluster.kill(2);
     std::thread::sleep(NOTICED);
-    eventually("the writer is fenced while a broker is away", || log.fence(WRITER, &scope()).ok());
+    eventually("the writer is fenced while a broker is away", PATIENCE, || log.fence(WRITER, &scope()).ok());
     cluster.start_node(2);
-    let hanging = eventually("all partitions answer again", || open(&log).ok());
+    let hanging = eventually("all partitions answer again", PATIENCE, || open(&log).ok());
     assert!(
         !hanging.is_empty() && hanging.len() < PARTITIONS as usize,
         "the cluster forgot it, and on the partitions of the lost broker alone: {hanging:?}"
     );
 
     // As recovery does: it asks again as long as it finds something open.
-    eventually("what hangs is ended", || {
+    eventually("what hangs is ended", PATIENCE, || {
         log.fence(WRITER, &scope()).unwrap();
         open(&log).ok().filter(Vec::is_empty)
     });

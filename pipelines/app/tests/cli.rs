@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidewire_engine::log::{Log as _, NewRecord, TopicPartition};
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
+use tidewire_tests::eventually;
 
 const TRADES: &str = "time,price,quantity,side\n\
     2024-08-08T23:54:15.100Z,61800.30,0.006,buy\n\
@@ -178,18 +179,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Asks again until the answer is there.
-fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}: it never came");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn bars(place: &Place) -> Vec<Value> {
     let output = place.run(&["tail", "features.bars.v1", "--json"]);
     if !output.status.success() {
@@ -319,12 +308,12 @@ fn a_pipeline_runs_is_fed_and_is_looked_at() {
     place.import("trades.csv", TRADES);
     let running = Running::start(place.command(&["run", file]));
     // In silence time goes on, so the last window closes too.
-    eventually("bars", || (bars(&place).len() == 2).then_some(()));
+    eventually("bars", PATIENCE, || (bars(&place).len() == 2).then_some(()));
 
     // What is imported meanwhile goes through the running process.
     let later = place.import("later.csv", LATER_TRADES);
     assert_eq!(later["records"], 3);
-    let made = eventually("later bars", || Some(bars(&place)).filter(|bars| bars.len() == 4));
+    let made = eventually("later bars", PATIENCE, || Some(bars(&place)).filter(|bars| bars.len() == 4));
     assert_eq!(made[0]["value"]["volume"], "0.016");
     assert_eq!(made[0]["headers"]["tw-id"].as_str().unwrap().split('/').next(), Some("features"));
 
@@ -394,7 +383,7 @@ fn a_dead_letter_of_a_stage_can_be_sent_again() {
         let all = place.lines(&["dead-letters", "list", "--json", "--stage", "features"]);
         (!all.is_empty()).then_some(all)
     };
-    let found = eventually("the dead letter", of_stage);
+    let found = eventually("the dead letter", PATIENCE, of_stage);
     assert_eq!(found[0]["source"], "market.ticks.v1");
     assert_eq!(found[0]["partition"], 0);
     let at = found[0]["place"].as_str().unwrap().to_owned();
@@ -403,7 +392,7 @@ fn a_dead_letter_of_a_stage_can_be_sent_again() {
     let sent = place.ok(&["dead-letters", "replay", &at]);
     assert!(sent.contains("1 sent, 0 left out"), "{sent}");
     // It is as undecodable as before, and comes back.
-    eventually("the dead letter again", || of_stage().filter(|all| all.len() == 2));
+    eventually("the dead letter again", PATIENCE, || of_stage().filter(|all| all.len() == 2));
     let again = place.ok(&["dead-letters", "replay", &at]);
     assert!(again.contains("left out: sent again before"), "{again}");
     assert_eq!(place.lines(&["dead-letters", "list", "--json"]).len(), letters + 2);

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidewire_engine::log::Log;
-use tidewire_engine::partition::partition_of;
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::{LogRegistry, SchemaRegistry, open_book, registered};
 use tidewire_schemas::{
@@ -18,6 +17,7 @@ use tidewire_schemas::{
 };
 use tidewire_tests::clients::{self, Isolation, NewRecord};
 use tidewire_tests::cluster::Cluster;
+use tidewire_tests::instrument_in;
 use tidewire_tests::process::Running;
 
 const PARTITIONS: u32 = 2;
@@ -101,8 +101,7 @@ impl Place {
 
 /// An instrument that lies in this partition.
 fn instrument(partition: u32) -> String {
-    let names = (0..).map(|number| format!("S{number}.TEST"));
-    { names }.find(|name| partition_of(name.as_bytes(), PARTITIONS) == partition).unwrap()
+    instrument_in(partition, PARTITIONS)
 }
 
 fn trade(book: &SchemaBook, partition: u32, number: i64) -> NewRecord {

@@ -8,7 +8,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidewire_engine::partition::partition_of;
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::registry::open_book;
 use tidewire_schemas::{
@@ -16,6 +15,7 @@ use tidewire_schemas::{
 };
 use tidewire_tests::clients::{self, Isolation, NewRecord};
 use tidewire_tests::cluster::Cluster;
+use tidewire_tests::instrument_in;
 use tidewire_tests::process::Running;
 use tidewire_tests::unique;
 
@@ -147,8 +147,7 @@ impl Place {
 
 /// An instrument that lies in this partition.
 fn instrument(partition: u32) -> String {
-    let names = (0..).map(|number| format!("S{number}.TEST"));
-    { names }.find(|name| partition_of(name.as_bytes(), PARTITIONS) == partition).unwrap()
+    instrument_in(partition, PARTITIONS)
 }
 
 /// So many full bars of ten trades, and one of `rest` trades.

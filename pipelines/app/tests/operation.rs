@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tidewire::http::METRICS;
+use tidewire_tests::eventually;
 
 /// What a pipe holds on Linux.
 const PAGE_BYTES: usize = 4_096;
@@ -130,7 +131,7 @@ impl Running {
     }
 
     fn ready(&self) {
-        eventually("ready", || (self.get("/readyz").0 == 200).then_some(()));
+        eventually("ready", PATIENCE, || (self.get("/readyz").0 == 200).then_some(()));
     }
 
     /// Values by series.
@@ -151,7 +152,7 @@ impl Running {
     fn end(mut self) -> (Option<i32>, String) {
         let mut said = std::mem::take(&mut self.said);
         self.stderr.read_to_string(&mut said).unwrap();
-        let code = eventually("the end", || self.child.try_wait().unwrap()).code();
+        let code = eventually("the end", PATIENCE, || self.child.try_wait().unwrap()).code();
         (code, said)
     }
 }
@@ -160,18 +161,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Asks again until the answer is there.
-fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}: it never came");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -193,7 +182,7 @@ fn what_is_done_shows_in_the_metrics() {
         let ours = metrics.iter().filter(|(series, _)| metric_of(series) == name && series.contains(with));
         ours.map(|(_, value)| *value).sum()
     };
-    let metrics = eventually("all records and a look at the state", || {
+    let metrics = eventually("all records and a look at the state", PATIENCE, || {
         let metrics = running.metrics();
         let read = sum(&metrics, "tidewire_input_records_total", "topic=\"market.ticks.v1\"");
         let looked = sum(&metrics, "tidewire_operator_input_records_total", "operator=\"bars\"");
@@ -219,7 +208,7 @@ fn what_is_done_shows_in_the_metrics() {
         .sum();
     assert_eq!(timed, sum(&metrics, "tidewire_commits_total", ""), "every commit is timed");
     assert!(sum(&metrics, "tidewire_state_keys", "operator=\"bars\"") >= 1.0);
-    let lag = eventually("no lag", || {
+    let lag = eventually("no lag", PATIENCE, || {
         let metrics = running.metrics();
         let lag = sum(&metrics, "tidewire_input_lag_records", "topic=\"market.ticks.v1\"");
         (lag == 0.0).then_some(lag)
@@ -230,7 +219,7 @@ fn what_is_done_shows_in_the_metrics() {
     for series in metrics.keys() {
         assert!(known.contains(metric_of(series).as_str()), "{series} is not in the table of metrics");
     }
-    let bytes = eventually("a flush and a look at it", || {
+    let bytes = eventually("a flush and a look at it", PATIENCE, || {
         let bytes = sum(&running.metrics(), "tidewire_state_bytes", "operator=\"bars\"");
         (bytes > 0.0).then_some(bytes)
     });
@@ -281,18 +270,18 @@ fn a_halted_task_makes_the_process_not_ready_and_says_why() {
         (ours.map(|(_, value)| *value).sum::<f64>() == records).then_some(())
     };
     // The first epoch has a cut; those after it are run again.
-    eventually("the first epoch", || read(4.0));
+    eventually("the first epoch", PATIENCE, || read(4.0));
     let later = TRADES.replace("T23:54", "T23:58");
     std::fs::write(place.path("trades.csv"), later).unwrap();
     place.import();
-    eventually("all epochs", || read(8.0));
+    eventually("all epochs", PATIENCE, || read(8.0));
     running.signal("-KILL");
     drop(running);
     // Another interval gives other bars for what was recorded.
     let other = seldom.replace("interval_ms = 1_000", "interval_ms = 500");
     std::fs::write(place.path("bars.toml"), other).unwrap();
     let running = place.run(&[]);
-    let problems = eventually("halted", || {
+    let problems = eventually("halted", PATIENCE, || {
         let (status, text) = running.get("/readyz");
         (status == 503 && text.contains("halted")).then_some(text)
     });
@@ -371,10 +360,10 @@ fn stopping_has_a_time_limit() {
             }
         }
     });
-    eventually("a full pipe", || (pages.load(Ordering::SeqCst) >= PIPE_PAGES).then_some(()));
+    eventually("a full pipe", PATIENCE, || (pages.load(Ordering::SeqCst) >= PIPE_PAGES).then_some(()));
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    let code = eventually("the end", || child.try_wait().unwrap()).code();
+    let code = eventually("the end", PATIENCE, || child.try_wait().unwrap()).code();
     assert_eq!(code, Some(130));
     drop(stderr);
     filler.join().unwrap();
@@ -386,7 +375,7 @@ fn in_json_stderr_is_json_alone() {
     place.import();
     let running = place.run(&["--log-format", "json"]);
     running.ready();
-    eventually("late", || {
+    eventually("late", PATIENCE, || {
         let metrics = running.metrics();
         metrics.keys().any(|series| series.starts_with("tidewire_late_records_total")).then_some(())
     });

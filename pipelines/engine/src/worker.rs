@@ -372,12 +372,11 @@ impl Worker {
             (false, false) if task.is_silent_epoch() => EpochKind::Time,
             (false, false) => EpochKind::Records,
         };
-        let epochs_at = TopicPartition::new(self.spec.epochs_topic(), number);
         let flush = wants_cut || task.flush_due(stamp_ms);
         if flush && self.log_answers {
             // Asking where the journal ends may take a while, and only a cut says it. Recovery reads on from there: an
             // earlier place does too, where the log does not answer now.
-            match self.log.bounds(&epochs_at) {
+            match self.log.bounds(&TopicPartition::new(self.spec.epochs_topic(), number)) {
                 Ok(bounds) => running.journal_end = bounds.stable_end,
                 Err(LogError::Unavailable { .. }) => self.log_answers = false,
                 Err(error) => return Err(error.into()),

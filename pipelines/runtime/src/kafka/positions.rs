@@ -26,9 +26,9 @@ type Request = (Arc<TopicPartitionList>, Arc<ConsumerGroupMetadata>);
 
 /// Puts positions into the transactions of one writer.
 pub struct Positions {
+    /// None once the thread did not come back.
     requests: Option<SyncSender<Request>>,
     answers: Receiver<Result<(), KafkaError>>,
-    /// None once it did not come back.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,14 +58,11 @@ impl Positions {
         list: &Arc<TopicPartitionList>,
         metadata: &Arc<ConsumerGroupMetadata>,
     ) -> Result<(), KafkaError> {
-        let Some(requests) = self.requests.as_ref().filter(|_| self.thread.is_some()) else {
-            return Err(KafkaError::Canceled);
-        };
-        if requests.send((Arc::clone(list), Arc::clone(metadata))).is_err() {
-            return Err(KafkaError::Canceled);
-        }
+        let requests = self.requests.as_ref().ok_or(KafkaError::Canceled)?;
+        requests.send((Arc::clone(list), Arc::clone(metadata))).map_err(|_| KafkaError::Canceled)?;
         self.answers.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            self.thread = None;
+            // Whoever drops this must not wait for it either.
+            (self.requests, self.thread) = (None, None);
             Err(KafkaError::Canceled)
         })
     }
