@@ -151,7 +151,7 @@ impl Operator for AsOf {
         }
         match &self.occasion {
             Occasion::Trigger(trigger) => {
-                let newest = values.range(of_name(&value.name)).last();
+                let newest = values.range(of_name(&value.name)).next_back();
                 let is_newest = newest.is_none_or(|(_, known)| known.at <= value.event_time);
                 put(values, value, value.event_time);
                 forget_behind(cx, values, &value.name);
@@ -167,8 +167,7 @@ impl Operator for AsOf {
                     // That boundary is past; the next one can see it.
                     boundary = boundary_after(watermark, *every_ms);
                 }
-                let ahead = values.range(of_name(&value.name)).count();
-                if ahead >= MAX_BOUNDARIES_AHEAD {
+                if has_most(values, &value.name) {
                     let text = format!(
                         "{} has values of `{}` for {MAX_BOUNDARIES_AHEAD} boundaries ahead: event times are too far apart",
                         input.key, value.name
@@ -205,8 +204,8 @@ impl AsOf {
     fn give(&self, cx: &mut Cx<'_>, instrument: &SmolStr, values: &Values, now: EventTime) -> bool {
         let mut vector = BTreeMap::new();
         for (name, max_age_ms) in &self.max_age_ms {
-            let seen = values.range((name.clone(), EventTime::MIN)..=(name.clone(), now));
-            let Some((_, known)) = seen.last() else { continue };
+            let mut seen = values.range((name.clone(), EventTime::MIN)..=(name.clone(), now));
+            let Some((_, known)) = seen.next_back() else { continue };
             if known.at.plus_ms(*max_age_ms) >= now {
                 vector.insert(name.clone(), known.value);
             }
@@ -230,13 +229,19 @@ fn forget_behind(cx: &Cx<'_>, values: &mut Values, name: &SmolStr) {
 fn superseded(cx: &Cx<'_>, values: &Values, name: &SmolStr) -> Option<(SmolStr, EventTime)> {
     let mut held = values.range(of_name(name)).map(|(place, _)| place);
     let (first, second) = (held.next()?, held.next()?);
-    (cx.has_passed(second.1) || held.count() >= MAX_BOUNDARIES_AHEAD).then(|| first.clone())
+    (cx.has_passed(second.1) || has_most(values, name)).then(|| first.clone())
+}
+
+/// Whether as many values of a feature are held as may be. They are counted only where there could be so many.
+fn has_most(values: &Values, name: &SmolStr) -> bool {
+    values.len() >= MAX_BOUNDARIES_AHEAD && values.range(of_name(name)).count() >= MAX_BOUNDARIES_AHEAD
 }
 
 /// Holds a value for a boundary, unless a newer one of its name is held for this or an earlier boundary.
 fn put(values: &mut Values, value: &FeatureValue, boundary: EventTime) -> bool {
     let upto = (value.name.clone(), EventTime::MIN)..=(value.name.clone(), boundary);
-    if values.range(upto).any(|(_, known)| known.at > value.event_time) {
+    // The later the boundary the newer the value, since both only go forward: the last one is the newest.
+    if values.range(upto).next_back().is_some_and(|(_, known)| known.at > value.event_time) {
         return false;
     }
     values.insert((value.name.clone(), boundary), Known { at: value.event_time, value: value.value });

@@ -215,7 +215,7 @@ impl Intents {
         };
         let buys = sign(signal.direction) > before.signum();
         let oldest = signal.event_time.minus_ms(self.settings.max_touch_age_ms);
-        let touch = state.touches.range(oldest..=signal.event_time).last();
+        let touch = state.touches.range(oldest..=signal.event_time).next_back();
         let reference_price = touch.map_or(Price::ZERO, |(_, (bid, ask))| if buys { *ask } else { *bid });
         if !reference_price.is_positive() {
             return Ok(Err("no recent touch to trade with is known".into()));

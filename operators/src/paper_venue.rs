@@ -150,9 +150,9 @@ impl Operator for PaperVenue {
                 self.on_mark(cx, mark, venue, input.time);
                 return Ok(());
             }
-            Record::NewOrder(order) => Event { new: Some(order.clone()), ..Event::default() },
+            Record::NewOrder(order) => Event { new: Some((**order).clone()), ..Event::default() },
             Record::CancelOrder(cancel) => Event { cancel: Some(cancel.clone()), ..Event::default() },
-            Record::ReplaceOrder(replace) => Event { replace: Some(replace.clone()), ..Event::default() },
+            Record::ReplaceOrder(replace) => Event { replace: Some((**replace).clone()), ..Event::default() },
             _ => return Ok(()),
         };
         if venue.under_way.len() >= MAX_ORDERS || venue.resting.len() >= MAX_ORDERS {

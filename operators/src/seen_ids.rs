@@ -18,6 +18,13 @@ persist! {
 impl SeenIds {
     /// Notes an id; false if it was seen before.
     pub fn insert(&mut self, id: i64) -> bool {
+        // Nearly always the next one.
+        if let Some(mut newest) = self.ranges.last_entry()
+            && newest.get().checked_add(1) == Some(id)
+        {
+            *newest.get_mut() = id;
+            return true;
+        }
         let before = self.ranges.range(..=id).next_back().map(|(first, last)| (*first, *last));
         if before.is_some_and(|(_, last)| id <= last) {
             return false;

@@ -320,7 +320,7 @@ impl Opinions {
 
     /// Time of the newest score of an asset.
     fn newest(&self, asset: &SmolStr) -> Option<EventTime> {
-        let fresh = self.fresh.range(of_asset(asset)).last().map(|(place, _)| place.1);
+        let fresh = self.fresh.range(of_asset(asset)).next_back().map(|(place, _)| place.1);
         fresh.max(self.by_asset.get(asset).map(|sums| sums.at))
     }
 }

@@ -110,7 +110,7 @@ impl Harness {
         let wanted = if broadcast { &interface.broadcasts } else { &interface.accepts };
         let mut out = Vec::new();
         if wanted.contains(&record.kind()) {
-            let input = Input { record: &record, key: &key, time, edge: 0, origin: None, prepared: None };
+            let input = Input { record: &record, key: &key, time, edge: 0, prepared: None };
             let mut effects = Effects::default();
             if broadcast {
                 let mut cx = Cx::new(self.moment, "node", None, &mut effects);

@@ -140,12 +140,14 @@ impl Operator for TimeBars {
             cx.late(input, start, end);
             return Ok(());
         }
-        if state.open.len() >= MAX_OPEN_WINDOWS && state.open.get(&start).is_none() {
+        let open = state.open.len();
+        let window = state.open.get_or_insert_with(start, Window::default);
+        if open >= MAX_OPEN_WINDOWS && window.is_new() {
             let text =
                 format!("{} has {MAX_OPEN_WINDOWS} open windows: event times are too far apart", input.key);
             return Err(Fault::new("too-many-windows", text));
         }
-        let window = state.open.get_or_insert_with(start, Window::default);
+        let is_new = window.is_new();
         if trade.trade_id != 0 && !window.ids.insert(trade.trade_id) {
             return Ok(());
         }
@@ -153,7 +155,7 @@ impl Operator for TimeBars {
         if cx.has_passed(end) {
             self.emit(cx, input.key, state, start, false)?;
             cx.set_timer(end.plus_ms(self.settings.allowed_lateness_ms), DROP);
-        } else {
+        } else if is_new {
             cx.set_timer(end, CLOSE);
         }
         Ok(())
@@ -245,6 +247,11 @@ impl Window {
             close,
             ..Self::default()
         }
+    }
+
+    /// Whether nothing was added yet, nor given out.
+    fn is_new(&self) -> bool {
+        self.trade_count == 0 && self.revision == 0
     }
 
     fn add(&mut self, trade: &Trade) -> Result<(), DecimalError> {

@@ -6,7 +6,7 @@ use crate::type_code::{number, record_size};
 use std::fmt::Write;
 
 /// Records of at least this size are boxed in `Record`, so that moving one stays cheap.
-const BOXED_ABOVE_BYTES: usize = 200;
+const BOXED_ABOVE_BYTES: usize = 128;
 
 /// Writes `Kind`, `Record` and the conversions between them and the structs.
 pub fn write(model: &Model, code: &mut String) -> Result<(), String> {

@@ -14,7 +14,7 @@ pub type KeyId = u32;
 #[derive(Debug, Default)]
 pub struct Interner {
     #[expect(clippy::disallowed_types, reason = "looked up by key, never walked")]
-    ids: std::collections::HashMap<Key, KeyId>,
+    ids: std::collections::HashMap<Key, KeyId, rustc_hash::FxBuildHasher>,
     names: Vec<Key>,
     sorted: BTreeMap<Key, KeyId>,
 }

@@ -20,7 +20,7 @@ mod state;
 
 pub use cx::{Cx, Effects, Emission, LateNote, Moment, TimerChange};
 pub use key::{Interner, Key, KeyId};
-pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Origin, Settings, Timer};
+pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Settings, Timer};
 pub use persist::{Persist, PersistError, Shape};
 pub use runner::{AnyOperator, Keys, NodeSink, Runner, StateSize};
 pub use state::{FlushSink, ListState, MapState, PartSink, State, Whole, entry_hash};

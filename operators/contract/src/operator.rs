@@ -10,17 +10,6 @@ use crate::key::Key;
 use crate::runner::{AnyOperator, Keys, Runner};
 use crate::state::State;
 
-/// Where a record that came from the log lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Its topic.
-    pub topic: SmolStr,
-    /// Its partition.
-    pub partition: u32,
-    /// Its offset.
-    pub offset: u64,
-}
-
 /// One record, as an operator sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -32,8 +21,6 @@ pub struct Input<'a> {
     pub time: EventTime,
     /// Which of the operator's upstream edges it came by, in the order of `from` in the pipeline file.
     pub edge: usize,
-    /// The log record that it is, or that it follows from; absent for what a timer caused.
-    pub origin: Option<&'a Origin>,
     /// What [`Operator::prepare`] said of it.
     pub prepared: Option<&'a [f64]>,
 }

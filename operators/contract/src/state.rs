@@ -1,6 +1,7 @@
 //! Keyed state: values, maps and lists that know which of their entries changed since the last flush.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 
 use crate::persist::{Persist, PersistError, Shape};
@@ -135,64 +136,101 @@ impl<T: Persist + Default> State for Whole<T> {
 /// An ordered map whose entries are written one by one.
 #[derive(Debug)]
 pub struct MapState<K, V> {
-    entries: BTreeMap<K, V>,
-    written: BTreeMap<K, Written>,
-    dirty: BTreeSet<K>,
+    entries: BTreeMap<K, Entry<V>>,
+    /// Keys whose entries changed since the last flush, each at most a few times; some may be gone again.
+    dirty: Vec<K>,
+    /// Written entries that were removed since the last flush.
+    removed: BTreeMap<K, Written>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    written: Written,
+    dirty: bool,
+}
+
+/// Notes a key that came. Keys that come and go again and again are put together when the list is to grow, so that it
+/// stays in proportion to the keys.
+fn note<K: Ord + Clone>(dirty: &mut Vec<K>, key: &K) {
+    if dirty.len() == dirty.capacity() {
+        dirty.sort_unstable();
+        dirty.dedup();
+        dirty.reserve(dirty.len());
+    }
+    dirty.push(key.clone());
 }
 
 impl<K, V> Default for MapState<K, V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), written: BTreeMap::new(), dirty: BTreeSet::new(), bytes: 0 }
+        Self { entries: BTreeMap::new(), dirty: Vec::new(), removed: BTreeMap::new(), bytes: 0 }
     }
 }
 
 impl<K: Ord + Clone, V> MapState<K, V> {
     /// The entry of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key)
+        self.entries.get(key).map(|entry| &entry.value)
     }
     /// The entry of `key`, to be changed; it will be written.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let entry = self.entries.get_mut(key);
-        if entry.is_some() {
-            self.dirty.insert(key.clone());
+        let entry = self.entries.get_mut(key)?;
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(key.clone());
         }
-        entry
+        Some(&mut entry.value)
     }
     /// The entry of `key`, made by `make` if it is not there; it will be written.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        self.dirty.insert(key.clone());
-        self.entries.entry(key).or_insert_with(make)
+        match self.entries.entry(key) {
+            Place::Occupied(found) => {
+                if !found.get().dirty {
+                    self.dirty.push(found.key().clone());
+                }
+                let entry = found.into_mut();
+                entry.dirty = true;
+                &mut entry.value
+            }
+            Place::Vacant(free) => {
+                let written = self.removed.remove(free.key()).unwrap_or_default();
+                note(&mut self.dirty, free.key());
+                &mut free.insert(Entry { value: make(), written, dirty: true }).value
+            }
+        }
     }
     /// Sets the entry of `key`; returns what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        self.dirty.insert(key.clone());
-        self.entries.insert(key, value)
+        if let Some(held) = self.get_mut(&key) {
+            return Some(std::mem::replace(held, value));
+        }
+        self.get_or_insert_with(key, || value);
+        None
     }
     /// Removes the entry of `key`.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let entry = self.entries.remove(key);
-        if entry.is_some() {
-            self.dirty.insert(key.clone());
+        let entry = self.entries.remove(key)?;
+        if entry.written.hash != 0 {
+            self.removed.insert(key.clone(), entry.written);
         }
-        entry
+        Some(entry.value)
     }
     /// All entries in key order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.entries.iter()
+        self.entries.iter().map(|(key, entry)| (key, &entry.value))
     }
     /// The entries of a range of keys, in key order.
     pub fn range<R: std::ops::RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.entries.range(range)
+        self.entries.range(range).map(|(key, entry)| (key, &entry.value))
     }
     /// The least entry.
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.entries.first_key_value()
+        self.entries.first_key_value().map(|(key, entry)| (key, &entry.value))
     }
     /// The greatest entry.
     pub fn last(&self) -> Option<(&K, &V)> {
-        self.entries.last_key_value()
+        self.entries.last_key_value().map(|(key, entry)| (key, &entry.value))
     }
     /// How many entries there are.
     pub fn len(&self) -> usize {
@@ -213,38 +251,39 @@ impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
         out.push('>');
     }
     fn flush(&mut self, sink: &mut dyn FlushSink) {
+        let mut changed = std::mem::take(&mut self.dirty);
+        changed.extend(self.removed.keys().cloned());
+        changed.sort_unstable();
+        changed.dedup();
         let (mut sub, mut bytes) = (Vec::new(), Vec::new());
-        for key in std::mem::take(&mut self.dirty) {
+        for key in changed {
             sub.clear();
             key.save(&mut sub);
-            match self.entries.get(&key) {
-                Some(value) => {
-                    bytes.clear();
-                    value.save(&mut bytes);
-                    let written = self.written.entry(key).or_default();
-                    self.bytes -= written.bytes as usize;
-                    *written = Written::new(sink.put(&sub, &bytes, written.hash), &sub, &bytes);
-                    self.bytes += written.bytes as usize;
-                }
-                None => {
-                    if let Some(written) = self.written.remove(&key) {
-                        self.bytes -= written.bytes as usize;
-                        sink.remove(&sub, written.hash);
-                    }
-                }
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.dirty = false;
+                bytes.clear();
+                entry.value.save(&mut bytes);
+                self.bytes -= entry.written.bytes as usize;
+                entry.written = Written::new(sink.put(&sub, &bytes, entry.written.hash), &sub, &bytes);
+                self.bytes += entry.written.bytes as usize;
+            } else if let Some(written) = self.removed.remove(&key) {
+                self.bytes -= written.bytes as usize;
+                sink.remove(&sub, written.hash);
             }
         }
     }
     fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError> {
         let key: K = load_all(sub)?;
         let written = Written::new(hash, sub, value);
-        let before = self.written.insert(key.clone(), written).unwrap_or_default();
-        self.bytes = self.bytes + written.bytes as usize - before.bytes as usize;
-        self.entries.insert(key, load_all(value)?);
+        let entry = Entry { value: load_all(value)?, written, dirty: false };
+        let before = self.entries.insert(key, entry).map_or(0, |entry| entry.written.bytes as usize);
+        self.bytes = self.bytes + written.bytes as usize - before;
         Ok(())
     }
     fn clear(&mut self) {
-        self.dirty.extend(std::mem::take(&mut self.entries).into_keys());
+        let written =
+            std::mem::take(&mut self.entries).into_iter().filter(|(_, entry)| entry.written.hash != 0);
+        self.removed.extend(written.map(|(key, entry)| (key, entry.written)));
     }
     fn entries(&self) -> usize {
         self.entries.len()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use smol_str::SmolStr;
-use tidewire_contract::{Interner, Origin};
+use tidewire_contract::Interner;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
@@ -34,8 +34,6 @@ struct Bundle {
 pub struct Epoch {
     /// Positions and times.
     pub frame: Rc<Frame>,
-    /// Where the record at each position lies.
-    pub origins: Vec<Option<Origin>>,
     /// The records of each input, in order.
     pub inputs: Vec<Vec<Item>>,
     /// Timers to leave out.
@@ -192,12 +190,7 @@ fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared:
     let Some(epoch) = epoch.as_ref() else {
         return Rc::default();
     };
-    let cx = EpochCx {
-        frame: &epoch.frame,
-        origins: &epoch.origins,
-        names: &shared.names,
-        skipped_timers: &epoch.skipped_timers,
-    };
+    let cx = EpochCx { frame: &epoch.frame, names: &shared.names, skipped_timers: &epoch.skipped_timers };
     let clock = shared.clock.get();
     let begun_ns = clock.map(|clock| clock());
     let mut node = node.borrow_mut();

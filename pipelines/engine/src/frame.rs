@@ -80,7 +80,7 @@ pub struct Item {
     /// The log's time for a record from a topic, the maker's stream time otherwise.
     pub time: EventTime,
     /// The record.
-    pub record: Rc<Record>,
+    pub record: Record,
     /// The timer at the head of its causes, if it was not a record.
     pub timer: Option<Rc<TimerCause>>,
 }

@@ -6,6 +6,7 @@ pub mod bugs;
 mod bugs;
 pub mod cut;
 pub mod dataflow;
+pub mod digest;
 pub mod driver;
 pub mod expiry;
 pub mod fault;

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use smol_str::SmolStr;
 use tidewire_contract::{
-    AnyOperator, Cx, Effects, Fault, Input, Interface, Interner, Key, LateNote, NodeSink, Origin,
-    PersistError, Timer, TimerChange,
+    AnyOperator, Cx, Effects, Fault, Input, Interface, Interner, Key, LateNote, NodeSink, PersistError,
+    Timer, TimerChange,
 };
 use tidewire_schemas::EventTime;
 
@@ -62,8 +62,6 @@ impl Gathered {
 pub struct EpochCx<'a> {
     /// Positions and times.
     pub frame: &'a Frame,
-    /// Where the record at each position lies; absent for a position that is a step of time.
-    pub origins: &'a [Option<Origin>],
     /// The task's keys.
     pub names: &'a RefCell<Interner>,
     /// Timers that are left out, because they made an operator fail: with code and text.
@@ -191,11 +189,16 @@ impl Node {
         let mut next = vec![0_usize; edges.len()];
         // Where the node stands: a timer set for a time already passed fires here, not earlier.
         let mut here = (0_u32, AT_RECORD);
+        // The time looked for last, and where it passes: most records change no timer.
+        let mut passes: (Option<EventTime>, Option<u32>) = (None, None);
         loop {
             let head = next_head(edges, &next);
             let (next_at, expires) = self.next_due();
+            if passes.0 != next_at {
+                passes = (next_at, next_at.and_then(|at| epoch.frame.position_of(at)));
+            }
             let timer = next_at.and_then(|at| {
-                let due = (epoch.frame.position_of(at)?, at.as_micros());
+                let due = (passes.1?, at.as_micros());
                 Some(due.max((here.0, if due.0 <= here.0 { due.1.max(here.1) } else { due.1 })))
             });
             match (head, timer) {
@@ -263,12 +266,11 @@ impl Node {
         }
         self.work.taken += 1;
         let moment = epoch.frame.moment(item.position, item.tick);
-        let origin = if item.timer.is_some() { None } else { epoch.origins[item.position as usize].as_ref() };
         let key = epoch.names.borrow().name(item.key).clone();
         if let (false, Some(expiry)) = (item.broadcast, &mut self.expiry) {
             expiry.touch(&key, moment.stream_time);
         }
-        let input = Input { record: &item.record, key: &key, time: item.time, edge, origin, prepared };
+        let input = Input { record: &item.record, key: &key, time: item.time, edge, prepared };
         let (operator, effects) = (&mut self.operator, &mut self.effects);
         let done = guarded(|| {
             if item.broadcast {
@@ -342,7 +344,7 @@ impl Node {
                 key: names.intern(&emission.key),
                 broadcast: false,
                 time,
-                record: Rc::new(emission.record),
+                record: emission.record,
                 timer: timer.cloned(),
             });
         }
@@ -358,7 +360,7 @@ impl Node {
             .iter()
             .map(|edge| {
                 let wanted: Vec<_> =
-                    edge.iter().filter(|item| wants(item)).map(|item| &*item.record).collect();
+                    edge.iter().filter(|item| wants(item)).map(|item| &item.record).collect();
                 // A panic here shows again, and is caught, when the record is taken without its row.
                 let rows =
                     catch_unwind(AssertUnwindSafe(|| self.operator.prepare(&wanted))).unwrap_or_default();

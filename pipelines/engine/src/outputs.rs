@@ -8,6 +8,7 @@ use tidewire_contract::{Interner, LateNote};
 use tidewire_schemas::{DeadLetter, EventTime, LateRecord, Record, topics};
 use tidewire_schemas::{NotRegistered, SchemaBook};
 
+use crate::digest::Digest;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
 use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
 use crate::intake::{Source, Taken};
@@ -90,11 +91,7 @@ impl Drafts<'_> {
     ///
     /// # Errors
     /// When the schema of a record was not registered with the log.
-    pub fn seal(
-        &self,
-        sequence: &mut u64,
-        digest: &mut blake3::Hasher,
-    ) -> Result<Vec<Output>, NotRegistered> {
+    pub fn seal(&self, sequence: &mut u64, digest: &mut Digest) -> Result<Vec<Output>, NotRegistered> {
         let mut drafts = Vec::new();
         self.draft_rejects(&mut drafts);
         self.draft_emitted(&mut drafts);
@@ -116,7 +113,7 @@ impl Drafts<'_> {
         for (rank, output) in self.spec.outputs.iter().enumerate() {
             for &node in &output.from {
                 for (index, item) in self.nodes[node].items.iter().enumerate() {
-                    let record = &*item.record;
+                    let record = &item.record;
                     if !output.kinds.is_empty() && !output.kinds.contains(&record.kind()) {
                         continue;
                     }
@@ -316,7 +313,7 @@ fn key_of(record: &Record, fields: &[SmolStr]) -> Option<SmolStr> {
 }
 
 /// Adds a record to a digest of outputs: where it goes, its key, its body and its identity.
-pub fn add_to_digest(digest: &mut blake3::Hasher, output: &Output) {
+pub fn add_to_digest(digest: &mut Digest, output: &Output) {
     let body = output.record.value.as_deref().unwrap_or_default();
     let id = output.record.header(ID_HEADER).map(|id| &**id).unwrap_or_default();
     digest.update(output.at.topic.as_bytes());
@@ -324,23 +321,15 @@ pub fn add_to_digest(digest: &mut blake3::Hasher, output: &Output) {
     for part in
         [output.record.key.as_deref().unwrap_or_default(), body.get(PREFIX_BYTES..).unwrap_or_default(), id]
     {
-        digest.update(&(part.len() as u64).to_le_bytes());
-        digest.update(part);
+        digest.update_field(part);
     }
 }
 
 /// Adds a record of an input to a digest.
-pub fn add_input_to_digest(digest: &mut blake3::Hasher, taken: &Taken) {
+pub fn add_input_to_digest(digest: &mut Digest, taken: &Taken) {
     digest.update(&taken.stored.offset.to_le_bytes());
     digest.update(&taken.stored.record.timestamp_ms.to_le_bytes());
     for part in [&taken.stored.record.key, &taken.stored.record.value] {
-        let bytes = part.as_deref().unwrap_or_default();
-        digest.update(&(bytes.len() as u64).to_le_bytes());
-        digest.update(bytes);
+        digest.update_field(part.as_deref().unwrap_or_default());
     }
-}
-
-/// The first half of a digest: what epoch records keep.
-pub fn short_digest(digest: &blake3::Hasher) -> Bytes {
-    Bytes::copy_from_slice(&digest.finalize().as_bytes()[..16])
 }

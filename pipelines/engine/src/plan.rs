@@ -111,7 +111,7 @@ pub struct Caps {
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { max_records: 4096, max_bytes: 4 << 20, prefetch_bytes: 1 << 20, max_faults_per_minute: 600 }
+        Self { max_records: 16_384, max_bytes: 4 << 20, prefetch_bytes: 4 << 20, max_faults_per_minute: 600 }
     }
 }
 

@@ -7,11 +7,12 @@ use smol_str::SmolStr;
 use tidewire_schemas::{EpochRecord, EventTime, NotRegistered};
 
 use crate::bugs::{self, Bug};
+use crate::digest::Digest;
 use crate::fault::{Skip, Skips, TaskError};
 use crate::frame::TimerCause;
 use crate::intake::{Batch, Span, replay_order};
 use crate::log::{Log, LogError, StoredRecord, TopicPartition};
-use crate::outputs::{add_input_to_digest, short_digest};
+use crate::outputs::add_input_to_digest;
 use crate::task::{Closed, Closing, Stamp, Task, signed};
 
 /// Bytes asked of the log at once when the inputs of an epoch are read again.
@@ -220,7 +221,7 @@ impl Task {
 
     fn check_inputs(&self, record: &EpochRecord, taken: &[crate::intake::Taken]) -> Result<(), RerunError> {
         let sources = self.intake().sources();
-        let mut digests = vec![(blake3::Hasher::new(), 0_i64); sources.len()];
+        let mut digests = vec![(Digest::default(), 0_i64); sources.len()];
         for record in taken {
             let (digest, count) = &mut digests[record.source];
             add_input_to_digest(digest, record);
@@ -233,7 +234,7 @@ impl Task {
             });
             let Some(place) = place else { continue };
             let (digest, count) = &digests[place];
-            if *count != progress.records || short_digest(digest) != progress.digest {
+            if *count != progress.records || digest.short() != progress.digest {
                 return Err(RerunError::InputChanged {
                     at: sources[place].at.clone(),
                     first: progress.first_offset,

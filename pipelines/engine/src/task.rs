@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
-use tidewire_contract::{Origin, persist};
+use tidewire_contract::{KeyId, persist};
 use tidewire_schemas::{EventTime, Record, SchemaBook, SkippedRecord};
 
 use crate::bugs;
 use crate::dataflow::{Epoch, Graph};
+use crate::digest::Digest;
 use crate::fault::{FaultAt, Skip, Skips, TaskError};
 use crate::frame::{AT_RECORD, Frame, Item, Step};
 use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
@@ -39,20 +40,45 @@ pub enum Stamp {
     Virtual,
 }
 
-/// What an epoch gathered so far.
+/// What an epoch gathered so far. Its memory is used again for the next.
 #[derive(Default)]
 struct Open {
     spans: Vec<Option<Span>>,
-    digests: Vec<blake3::Hasher>,
+    digests: Vec<Digest>,
     counts: Vec<i64>,
     skipped: Vec<Vec<SkippedRecord>>,
     skipped_timers: Vec<SmolStr>,
     outputs: Vec<Output>,
-    output_digest: blake3::Hasher,
+    output_digest: Digest,
     time_advance_ms: Option<i64>,
     synchronised: bool,
     /// Time, unless it was a control record, and source of the last record taken.
     last: Option<(Option<i64>, usize)>,
+}
+
+impl Open {
+    fn new(sources: usize) -> Self {
+        Self {
+            spans: vec![None; sources],
+            digests: vec![Digest::default(); sources],
+            counts: vec![0; sources],
+            skipped: vec![Vec::new(); sources],
+            ..Self::default()
+        }
+    }
+
+    fn clear(&mut self) {
+        self.spans.fill(None);
+        self.digests.iter_mut().for_each(Digest::reset);
+        self.counts.fill(0);
+        self.skipped.iter_mut().for_each(Vec::clear);
+        self.skipped_timers.clear();
+        self.outputs.clear();
+        self.output_digest.reset();
+        self.time_advance_ms = None;
+        self.synchronised = false;
+        self.last = None;
+    }
 }
 
 persist! {
@@ -98,6 +124,7 @@ impl Task {
         let mut task = Self {
             graph,
             tide,
+            open: Open::new(sources.len()),
             intake: Intake::new(sources, &[]),
             spec,
             number,
@@ -109,9 +136,7 @@ impl Task {
             unconfirmed_since_ms: None,
             state_sum: 0,
             orphans: Vec::new(),
-            open: Open::default(),
         };
-        task.open = task.fresh();
         task.engine.positions = task.intake.positions();
         Ok(task)
     }
@@ -237,6 +262,14 @@ impl Task {
             self.unconfirmed_since_ms = None;
         }
         let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
+        run.steps.reserve(batch.taken.len());
+        let mut counts = vec![0; run.inputs.len()];
+        for taken in &batch.taken {
+            counts[self.intake.sources()[taken.source].input] += 1;
+        }
+        for (records, count) in run.inputs.iter_mut().zip(counts) {
+            records.reserve(count);
+        }
         for (position, taken) in (0..).zip(&batch.taken) {
             add_input_to_digest(&mut self.open.digests[taken.source], taken);
             self.open.counts[taken.source] += 1;
@@ -246,7 +279,6 @@ impl Task {
                     if source.role != Role::Control {
                         self.tide.observe(taken.source, taken.stored.record.timestamp_ms);
                     }
-                    let key = self.graph.names().borrow_mut().intern(&key);
                     run.inputs[source.input].push(Item {
                         position,
                         tick: AT_RECORD,
@@ -254,7 +286,7 @@ impl Task {
                         key,
                         broadcast: matches!(source.role, Role::Broadcast | Role::Control),
                         time: EventTime::from_ms(taken.stored.record.timestamp_ms),
-                        record: record.into(),
+                        record,
                         timer: None,
                     });
                 }
@@ -268,12 +300,6 @@ impl Task {
                     });
                 }
             }
-            let at = &self.intake.sources()[taken.source].at;
-            run.origins.push(Some(Origin {
-                topic: at.topic.clone(),
-                partition: at.partition,
-                offset: taken.stored.offset,
-            }));
             run.steps.push(self.step(stamp));
         }
         self.open.last = batch.taken.last().map(|taken| {
@@ -295,7 +321,6 @@ impl Task {
         // Stream time at each timer is the timer's own: the size of this step must not show.
         let now = if stamp == Stamp::Virtual { to } else { self.stamp(stamp) };
         run.steps.push(Step { passed: self.tide.passed().max(Some(to)), stream_time, stamp: now });
-        run.origins.push(None);
         self.open.time_advance_ms = Some(to.as_ms());
         let done = self.run(run, &[], skips);
         self.tide.advance(to);
@@ -314,17 +339,6 @@ impl Task {
                 (Some((Some(_), _)), None) => false,
                 (Some((Some(last_ms), source)), Some(time_ms)) => (last_ms, source) <= (time_ms, head.source),
             }
-    }
-
-    fn fresh(&self) -> Open {
-        let count = self.intake.sources().len();
-        Open {
-            spans: vec![None; count],
-            digests: vec![blake3::Hasher::new(); count],
-            counts: vec![0; count],
-            skipped: vec![Vec::new(); count],
-            ..Open::default()
-        }
     }
 
     fn begin(&mut self, stamp: Stamp) {
@@ -363,7 +377,7 @@ impl Task {
     }
 
     /// Decides whether a record goes to the operators, and decodes it.
-    fn admit(&self, taken: &Taken, skips: &Skips) -> Result<(Record, SmolStr), Skip> {
+    fn admit(&self, taken: &Taken, skips: &Skips) -> Result<(Record, KeyId), Skip> {
         let refuse = |reason: &str, error: SmolStr| Skip { operator: None, reason: reason.into(), error };
         if let Some(skip) = skips.records.get(&(taken.source, taken.stored.offset)) {
             return Err(skip.clone());
@@ -384,7 +398,7 @@ impl Task {
             record.value.as_deref().ok_or_else(|| refuse("undecodable", "the record has no value".into()))?;
         let decoded =
             self.book.decode(value).map_err(|error| refuse("undecodable", format_smolstr!("{error}")))?;
-        Ok((decoded, SmolStr::new(key)))
+        Ok((decoded, self.graph.names().borrow_mut().intern(key)))
     }
 
     fn note_skipped(&mut self, taken: &Taken, skip: &Skip) {
@@ -399,12 +413,8 @@ impl Task {
     /// Runs the graph over an epoch, or part of one, and seals what it gave out.
     fn run(&mut self, run: Run, taken: &[Taken], skips: &Skips) -> Result<(), TaskError> {
         let frame = Rc::new(Frame { before: run.before, steps: run.steps });
-        let epoch = Epoch {
-            frame: Rc::clone(&frame),
-            origins: run.origins,
-            inputs: run.inputs,
-            skipped_timers: skips.timers.clone(),
-        };
+        let epoch =
+            Epoch { frame: Rc::clone(&frame), inputs: run.inputs, skipped_timers: skips.timers.clone() };
         let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
         for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
             if let Some((code, text)) = skips.timers.get(timer) {
@@ -454,20 +464,13 @@ impl Task {
 struct Run {
     before: tidewire_contract::Moment,
     steps: Vec<Step>,
-    origins: Vec<Option<Origin>>,
     inputs: Vec<Vec<Item>>,
     rejects: Vec<Reject>,
 }
 
 impl Run {
     fn new(before: tidewire_contract::Moment, inputs: usize) -> Self {
-        Self {
-            before,
-            steps: Vec::new(),
-            origins: Vec::new(),
-            inputs: vec![Vec::new(); inputs],
-            rejects: Vec::new(),
-        }
+        Self { before, steps: Vec::new(), inputs: vec![Vec::new(); inputs], rejects: Vec::new() }
     }
 }
 

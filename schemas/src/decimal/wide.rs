@@ -16,7 +16,9 @@ pub(super) fn div_half_even(dividend: i128, divisor: i128) -> Option<i128> {
         return None;
     }
     let (top, bottom) = (dividend.unsigned_abs(), divisor.unsigned_abs());
-    let quotient = rounded(top / bottom, top % bottom, bottom)?;
+    // One division: the remainder follows.
+    let whole = top / bottom;
+    let quotient = rounded(whole, top - whole * bottom, bottom)?;
     with_sign(quotient, (dividend < 0) != (divisor < 0))
 }
 

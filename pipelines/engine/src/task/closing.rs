@@ -10,7 +10,7 @@ use tidewire_schemas::{
 use super::{Open, Task, signed};
 use crate::cut::{CutHead, shapes, write_cut};
 use crate::log::NewRecord;
-use crate::outputs::{Output, short_digest};
+use crate::outputs::Output;
 
 /// A closed epoch: what one transaction carries for this task.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +40,8 @@ impl Task {
     /// Ends the epoch: numbers it, describes it, and flushes state if asked.
     pub fn close(&mut self, closing: Closing) -> Result<Closed, NotRegistered> {
         self.epoch += 1;
-        let open = std::mem::take(&mut self.open);
+        let outputs = std::mem::take(&mut self.open.outputs);
+        let open = &self.open;
         if open.synchronised {
             self.engine.stamp_ms = self.stamp_at(self.tide.stream_time().map_or(0, EventTime::as_ms));
         }
@@ -63,13 +64,13 @@ impl Task {
             stamp_ms: self.engine.stamp_ms,
             kind: closing.kind,
             closing_sequence: signed(self.sequence),
-            inputs: self.progress(&open),
+            inputs: self.progress(open),
             watermark_ms: self.tide.passed().map(EventTime::as_ms),
             stream_time_ms: self.tide.stream_time().map(EventTime::as_ms),
             time_advance_ms: open.time_advance_ms,
-            skipped_timers: open.skipped_timers,
-            output_count: i64::try_from(open.outputs.len()).unwrap_or(i64::MAX),
-            output_digest: short_digest(&open.output_digest),
+            skipped_timers: open.skipped_timers.clone(),
+            output_count: i64::try_from(outputs.len()).unwrap_or(i64::MAX),
+            output_digest: open.output_digest.short(),
             state_digest: closing.flush.then(|| Bytes::copy_from_slice(&self.state_sum.to_le_bytes())),
             flush: closing.flush,
             writer: closing.writer,
@@ -78,8 +79,8 @@ impl Task {
             pipeline_digest: Bytes::copy_from_slice(&self.spec.pipeline_digest),
             synchronised: open.synchronised,
         };
-        self.open = self.fresh();
-        Ok(Closed { outputs: open.outputs, record, changelog })
+        self.open.clear();
+        Ok(Closed { outputs, record, changelog })
     }
 
     fn progress(&self, open: &Open) -> Vec<InputProgress> {
@@ -92,7 +93,7 @@ impl Task {
                 first_offset: signed(span.first),
                 next_offset: signed(span.next),
                 records: open.counts[place],
-                digest: short_digest(&open.digests[place]),
+                digest: open.digests[place].short(),
                 at_end: span.at_end,
                 greatest_event_time_ms: self.tide.partitions()[place].greatest_ms,
                 skipped: open.skipped[place].clone(),
