@@ -87,19 +87,22 @@ impl KafkaMember {
         self.consumer.context().placement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Produces, adds the positions, commits.
+    /// Adds the positions, produces, commits.
+    ///
+    /// Positions go first. The coordinator still ends the transaction before, and refuses the first request of the next
+    /// one until then: that of positions is tried again after a moment, that of records after 20 ms, whatever is set.
     fn write(&mut self, transaction: &Transaction) -> Result<(), Failed> {
         let deadline = Instant::now() + PATIENCE;
         self.producer.begin_transaction().map_err(Failed::of)?;
+        if !transaction.offsets.is_empty() {
+            self.send_offsets(transaction, deadline)?;
+        }
         let delivered = Arc::new(Delivered::default());
         for (at, records) in &transaction.appends {
             let append_time = self.layouts.append_time(&at.topic).map_err(Failed::Log)?;
             for record in records {
                 send(&self.producer, at, record, append_time, &delivered, deadline).map_err(Failed::of)?;
             }
-        }
-        if !transaction.offsets.is_empty() {
-            self.send_offsets(transaction, deadline)?;
         }
         if !settle(&self.producer, deadline) {
             return Err(Failed::Writer("records were not confirmed in time".to_owned()));

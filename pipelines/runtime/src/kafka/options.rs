@@ -256,7 +256,7 @@ impl KafkaOptions {
         config.set("message.timeout.ms", self.transaction_timeout_ms.to_string());
         config.set("linger.ms", "0");
         // Between two transactions the coordinator may ask for patience: a long one would be the latency of every epoch.
-        config.set("retry.backoff.ms", "2");
+        config.set("retry.backoff.ms", "1");
         config.set("retry.backoff.max.ms", "200");
         config
     }
