@@ -15,6 +15,7 @@ pub mod process;
 pub mod random;
 pub mod shipped;
 pub mod site;
+pub mod ticks;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -15,6 +15,8 @@ mod consume_batch;
 mod load;
 #[path = "../benches/kafka/pipeline.rs"]
 mod pipeline;
+#[path = "../benches/kafka/produce.rs"]
+mod produce;
 #[path = "../benches/kafka/readers.rs"]
 mod readers;
 #[path = "../benches/kafka/report.rs"]

@@ -80,7 +80,7 @@ impl Place {
             model: "test".into(),
             source: "test".into(),
         };
-        self.record("scores", Some(partition), "BTC", time_ms, &Record::SentimentScore(score))
+        self.record("scores", Some(partition), "BTC", time_ms, &score.into())
     }
 
     fn record(

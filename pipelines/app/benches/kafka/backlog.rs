@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::message::{Headers as _, Message as _};
+use tidewire_tests::process::cpu_s;
 
-use crate::pipeline::{Bed, PATIENCE, Running};
+use crate::pipeline::{Bed, Running};
+use crate::produce::PATIENCE;
 use crate::readers::consumer;
 
 /// What one signal takes in its topic, on average.
@@ -56,14 +58,6 @@ impl Pace {
         }
         (last - first) as f64 / to.duration_since(from).as_secs_f64()
     }
-}
-
-/// Seconds of processor that a process has used, all its threads together: 0 where the system does not tell.
-pub fn cpu_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in brackets, may hold anything; the fields after it are counted from 3. Units are hundredths.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Runs the pipeline over the backlog; ticks a second, its processor time a tick in microseconds, and the size of a

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use tidewire_engine::log::{Log as _, TopicSpec};
+use tidewire_tests::process::cpu_s;
 
-use crate::backlog::{Bytes, Pace, cpu_s};
+use crate::backlog::{Bytes, Pace};
 use crate::consume_batch::Batches;
-use crate::pipeline::{Bed, PATIENCE};
+use crate::pipeline::Bed;
+use crate::produce::{self, PATIENCE};
 use crate::readers::consumer;
 
 /// Records in a transaction: the most that an epoch of a task has by default, times the tasks.
-const EPOCH_RECORDS: u64 = 4096;
+const EPOCH_RECORDS: u64 = 16_384;
 
 /// Ticks a second, and processor time a tick in microseconds.
 pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
@@ -27,12 +27,7 @@ pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
     bed.log.create_topic(&TopicSpec::new(topic.as_str(), bed.partitions)).unwrap();
     let reader: Arc<BaseConsumer> = Arc::new(consumer(bed, "read_committed", &bed.ticks, Offset::Beginning));
     let mut batches = Batches::split(&reader, &bed.ticks, bed.partitions);
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &bed.bootstrap).set("transactional.id", &topic);
-    config.set("compression.type", "lz4").set("linger.ms", "0").set("socket.nagle.disable", "true");
-    config.set("queue.buffering.max.messages", "1000000");
-    let producer: BaseProducer = config.create().unwrap();
-    producer.init_transactions(PATIENCE).unwrap();
+    let producer = produce::transactional(&bed.bootstrap, &topic);
     // Varied bytes, so that compression does not make them vanish.
     let noise: Vec<u8> =
         (0..bytes.value + 4096).map(|n| u8::try_from((n * n / 7 + n) % 251).unwrap()).collect();
@@ -54,7 +49,12 @@ pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
                 let from = total % 4096;
                 total += 1;
                 let headers = OwnedHeaders::new().insert(Header { key: "tw", value: Some(&header) });
-                send(&producer, &topic, partition, &key, &noise[from..from + bytes.value], headers);
+                let record = BaseRecord::to(&topic)
+                    .partition(i32::try_from(partition).unwrap())
+                    .key(&key)
+                    .payload(&noise[from..from + bytes.value])
+                    .headers(headers);
+                produce::send(&producer, record);
                 taken += 1;
                 open += 1;
             });
@@ -64,40 +64,17 @@ pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
         }
         if taken > 0 {
             last = Instant::now();
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
         }
         if open >= most || (taken == 0 && open > 0) {
-            producer.commit_transaction(PATIENCE).unwrap();
+            produce::commit(&producer);
             let done = pace.add(open);
             open = 0;
             if done {
                 let used_s = cpu_s(std::process::id()) - before_s;
                 return (pace.per_s(), used_s * 1e6 / ticks as f64);
             }
-        }
-    }
-}
-
-fn send(
-    producer: &BaseProducer,
-    topic: &str,
-    partition: u32,
-    key: &[u8],
-    value: &[u8],
-    headers: OwnedHeaders,
-) {
-    let mut record = BaseRecord::to(topic)
-        .partition(i32::try_from(partition).unwrap())
-        .key(key)
-        .payload(value)
-        .headers(headers);
-    loop {
-        match producer.send(record) {
-            Ok(()) => return,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                record = back;
-                producer.poll(Duration::from_millis(1));
-            }
-            Err((error, _)) => panic!("{error}"),
         }
     }
 }

@@ -10,8 +10,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 /// Most messages taken at once.
 const BATCH: usize = 1024;
-/// How long an empty queue is waited for, in milliseconds.
-const WAIT_MS: i32 = 1;
 
 /// The queues of a topic's partitions.
 pub struct Batches {
@@ -38,12 +36,12 @@ impl Batches {
         Self { queues, messages: vec![std::ptr::null_mut(); BATCH], _consumer: Arc::clone(consumer) }
     }
 
-    /// Hands over the values of what is at hand in a partition.
+    /// Hands over the values of what is at hand in a partition. Does not wait: where nothing was at hand in any, the caller
+    /// does, or a partition that ended early would slow the others down.
     pub fn take(&mut self, partition: u32, mut each: impl FnMut(&[u8])) {
         let queue = self.queues[usize::try_from(partition).unwrap()];
         // SAFETY: the queue is valid, and there is room for as many messages as are asked for.
-        let count =
-            unsafe { sys::rd_kafka_consume_batch_queue(queue, WAIT_MS, self.messages.as_mut_ptr(), BATCH) };
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(queue, 0, self.messages.as_mut_ptr(), BATCH) };
         for message in self.messages.iter().take(usize::try_from(count).unwrap_or(0)) {
             // SAFETY: the library gave this message to us, and it is given back right below.
             let (error, value) = unsafe {

@@ -6,11 +6,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tidewire_schemas::{EventTime, Quote, ReceivedTime};
 
-use crate::pipeline::{Bed, PATIENCE};
+use crate::pipeline::Bed;
+use crate::produce::{self, PATIENCE};
 use crate::readers::{Reading, Seen};
 
 /// Instruments, spread over the partitions evenly.
@@ -117,20 +117,12 @@ fn send(bed: &Bed, producer: &BaseProducer, number: u64, due_us: i64, value: &mu
     value.clear();
     bed.book.encode_body(&quote, value).unwrap();
     let partition = i32::try_from(instrument % u64::from(bed.partitions)).unwrap();
-    loop {
-        let record = BaseRecord::to(&bed.ticks)
-            .partition(partition)
-            .key(&key)
-            .payload(value.as_slice())
-            .timestamp(due_us / 1_000);
-        match producer.send(record) {
-            Ok(()) => break,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                producer.poll(Duration::from_millis(5));
-            }
-            Err((error, _)) => panic!("{error}"),
-        }
-    }
+    let record = BaseRecord::to(&bed.ticks)
+        .partition(partition)
+        .key(&key)
+        .payload(value.as_slice())
+        .timestamp(due_us / 1_000);
+    produce::send(producer, record);
     if number.is_multiple_of(64) {
         producer.poll(Duration::ZERO);
     }

@@ -22,6 +22,7 @@ mod cluster;
 mod consume_batch;
 mod load;
 mod pipeline;
+mod produce;
 mod readers;
 mod report;
 

@@ -18,9 +18,7 @@ use tidewire_schemas::SchemaBook;
 
 use crate::cluster::Cluster;
 use crate::load;
-
-/// How long a start, or the last signals, may take.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+use crate::produce::PATIENCE;
 
 /// A log with a pipeline's topics. Topics of one name are one cluster's, so they are emptied for each bed.
 pub struct Bed {

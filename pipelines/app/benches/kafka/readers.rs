@@ -13,7 +13,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidewire_schemas::Record;
 
 use crate::load::now_us;
-use crate::pipeline::{Bed, PATIENCE};
+use crate::pipeline::Bed;
+use crate::produce::PATIENCE;
 
 /// What a reader saw.
 pub struct Seen {
