@@ -21,15 +21,18 @@ mod produce;
 mod readers;
 #[path = "../benches/kafka/report.rs"]
 mod report;
+#[path = "../benches/kafka/two_stages.rs"]
+mod two_stages;
 
 use std::time::Duration;
 
 use cluster::Cluster;
 use pipeline::{Bed, Running};
+use readers::Watched;
 use report::{Rate, Report};
 
 #[test]
-fn every_tick_gives_one_signal_to_every_reader() {
+fn every_signal_and_order_is_seen_once_by_every_reader() {
     let cluster = Cluster::find_or_start();
     let mut report = Report { workers: 1, partitions: 2, backlog: 5_000, ..Report::default() };
 
@@ -44,7 +47,10 @@ fn every_tick_gives_one_signal_to_every_reader() {
     let bed = Bed::new(&cluster, "short-rate", 2);
     let running = Running::start(&bed, report.workers);
     bed.wait_until_it_runs();
-    let seen = load::open_loop(&bed, 200, Duration::from_secs(1), Duration::from_secs(3)).finish();
+    let (warm_up, span) = (Duration::from_secs(1), Duration::from_secs(3));
+    let start_us = load::now_us() + 1_000_000;
+    let load = load::Load { rate: 200, warm_up, span, turns_after: 1, start_us };
+    let seen = load.send(&bed, &Watched::ALL).finish();
     running.stop();
     assert_eq!(
         seen.iter().map(|seen| seen.isolation).collect::<Vec<_>>(),
@@ -59,6 +65,10 @@ fn every_tick_gives_one_signal_to_every_reader() {
         );
     }
     report.rates.push(Rate::new(200, &seen));
+    let two = two_stages::at(&cluster, 2_000, [Duration::from_secs(1), Duration::from_secs(4)], 2, 1);
+    assert_eq!((two.order_us.len(), two.refused), (two.signal_us.len(), 0));
+    assert!(two.order_us.len() > 40 && two.commit_us.len() > 10, "{}", two.order_us.len());
+    report.two_stages = Some(two);
     report.print();
     let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
     assert_eq!(json["rates"][0]["readers"][1]["signals"], 600);

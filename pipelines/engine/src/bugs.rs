@@ -16,6 +16,8 @@ pub enum Bug {
     LostTimer,
     /// An input counts as idle when its end was reached, not when stream time has moved on.
     WrongIdle,
+    /// Records join an open epoch though a run of it again would merge them otherwise.
+    JoinedOutOfOrder,
     /// The canary: the group's positions are not part of the transaction.
     PositionsLeftOut,
 }
@@ -23,12 +25,13 @@ pub enum Bug {
 #[cfg(feature = "sim")]
 impl Bug {
     /// Every bug there is.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 7] = [
         Bug::SkippedEntry,
         Bug::BatchTwice,
         Bug::StaleGeneration,
         Bug::LostTimer,
         Bug::WrongIdle,
+        Bug::JoinedOutOfOrder,
         Bug::PositionsLeftOut,
     ];
 }

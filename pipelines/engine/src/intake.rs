@@ -74,6 +74,8 @@ pub struct Batch {
     pub taken: Vec<Taken>,
     /// Per source, where the next epoch goes on, and whether nothing more was there.
     pub spans: Vec<Span>,
+    /// Bytes of the records.
+    pub bytes: usize,
 }
 
 /// How far an epoch took one source.
@@ -85,6 +87,8 @@ pub struct Span {
     pub next: u64,
     /// Whether the log said that nothing more was there.
     pub at_end: bool,
+    /// The greatest time, in the merge, of the records taken; none for a control input.
+    pub greatest_ms: Option<i64>,
 }
 
 /// The next record at hand.
@@ -107,11 +111,11 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn pop(&mut self) -> Option<StoredRecord> {
-        let (_, stored) = self.records.pop_front()?;
+    fn pop(&mut self) -> Option<(i64, StoredRecord)> {
+        let (time_ms, stored) = self.records.pop_front()?;
         self.bytes = self.bytes.saturating_sub(stored.record.size());
         self.taken_to = if self.records.is_empty() { self.fetch_from } else { stored.offset + 1 };
-        Some(stored)
+        Some((time_ms, stored))
     }
 }
 
@@ -180,6 +184,11 @@ impl Intake {
         self.buffers.iter().all(|buffer| buffer.at_end && buffer.records.is_empty())
     }
 
+    /// Records at hand.
+    pub fn at_hand(&self) -> usize {
+        self.buffers.iter().map(|buffer| buffer.records.len()).sum()
+    }
+
     /// Whether nothing is at hand.
     pub fn is_empty(&self) -> bool {
         self.buffers.iter().all(|buffer| buffer.records.is_empty())
@@ -193,7 +202,8 @@ impl Intake {
 
     /// As [`Intake::take`], but only as long as the next record is of a time before `horizon_ms`.
     pub fn take_before(&mut self, caps: &Caps, horizon_ms: i64) -> Batch {
-        let firsts: Vec<u64> = self.buffers.iter().map(|buffer| buffer.taken_to).collect();
+        let mut spans: Vec<Span> =
+            self.buffers.iter().map(|buffer| Span { first: buffer.taken_to, ..Span::default() }).collect();
         let mut taken = Vec::new();
         let mut bytes = 0;
         while taken.len() < caps.max_records && bytes < caps.max_bytes {
@@ -201,20 +211,16 @@ impl Intake {
             if time_ms.is_some_and(|time_ms| time_ms >= horizon_ms) {
                 break;
             }
-            let Some(stored) = self.buffers[source].pop() else { break };
+            let Some((_, stored)) = self.buffers[source].pop() else { break };
             bytes += stored.record.size();
+            spans[source].greatest_ms = spans[source].greatest_ms.max(time_ms);
             taken.push(Taken { source, stored });
         }
-        let spans = firsts
-            .iter()
-            .zip(&self.buffers)
-            .map(|(first, buffer)| Span {
-                first: *first,
-                next: buffer.taken_to,
-                at_end: buffer.at_end && buffer.records.is_empty(),
-            })
-            .collect();
-        Batch { taken, spans }
+        for (span, buffer) in spans.iter_mut().zip(&self.buffers) {
+            span.next = buffer.taken_to;
+            span.at_end = buffer.at_end && buffer.records.is_empty();
+        }
+        Batch { taken, spans, bytes }
     }
 
     /// The offset to read `source` from, if it may still hold records before `horizon_ms` that are not at hand.
@@ -226,7 +232,15 @@ impl Intake {
 
     /// The next record at hand, for a runner that orders several tasks.
     pub fn head(&self) -> Option<Head> {
-        let source = self.next_source()?;
+        self.head_of(self.next_source()?)
+    }
+
+    /// The next record at hand of each source that has one.
+    pub fn heads(&self) -> impl Iterator<Item = Head> {
+        (0..self.sources.len()).filter_map(|source| self.head_of(source))
+    }
+
+    fn head_of(&self, source: usize) -> Option<Head> {
         let time_ms = self.buffers[source].records.front()?.0;
         let is_control = self.sources[source].role == Role::Control;
         Some(Head { time_ms: (!is_control).then_some(time_ms), source })

@@ -363,6 +363,18 @@ pub trait Member: Send {
     /// Commits one atomic step. Fails as [`CommitError`] tells; a success is durable.
     fn commit(&mut self, transaction: Transaction) -> Result<(), CommitError>;
 
+    /// Begins to commit one atomic step. Logs that can do so beside other work return at once with nothing; then
+    /// [`Member::outcome`] tells how it ended, and until it has, nothing but [`Member::poll`] may be called.
+    fn begin_commit(&mut self, transaction: Transaction) -> Option<Result<(), CommitError>> {
+        Some(self.commit(transaction))
+    }
+
+    /// How the commit that was begun ended, once; nothing while it goes on, unless `wait` says to stay until it has ended.
+    fn outcome(&mut self, wait: bool) -> Option<Result<(), CommitError>> {
+        let _ = wait;
+        None
+    }
+
     /// Gives back tasks that were asked for; their last transaction is committed.
     fn release(&mut self, tasks: &[u32]) -> Result<(), LogError>;
 

@@ -105,13 +105,22 @@ pub struct Caps {
     pub max_bytes: usize,
     /// Bytes read ahead per input partition.
     pub prefetch_bytes: usize,
+    /// Records at hand that make it worth to take them while the log still commits the epoch before. Fewer wait: what they
+    /// take then is little, and each pass through the operators has a price of its own.
+    pub ahead_records: usize,
     /// Most faults a minute (of stamps) before a task halts.
     pub max_faults_per_minute: usize,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { max_records: 16_384, max_bytes: 4 << 20, prefetch_bytes: 4 << 20, max_faults_per_minute: 600 }
+        Self {
+            max_records: 16_384,
+            max_bytes: 4 << 20,
+            prefetch_bytes: 4 << 20,
+            ahead_records: 1_024,
+            max_faults_per_minute: 600,
+        }
     }
 }
 

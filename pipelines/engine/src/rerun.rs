@@ -184,7 +184,7 @@ impl Task {
             .intake()
             .positions()
             .iter()
-            .map(|next| Span { first: *next, next: *next, at_end: false })
+            .map(|next| Span { first: *next, next: *next, ..Span::default() })
             .collect();
         for progress in &record.inputs {
             let at = TopicPartition::new(
@@ -195,7 +195,8 @@ impl Task {
                 return Err(RerunError::ForeignInput { epoch: record.epoch, at });
             };
             let next = unsigned(progress.next_offset);
-            spans[source] = Span { first: unsigned(progress.first_offset), next, at_end: progress.at_end };
+            let first = unsigned(progress.first_offset);
+            spans[source] = Span { first, next, at_end: progress.at_end, ..Span::default() };
             if !bugs::on(Bug::BatchTwice) {
                 self.intake_mut().skip_to(source, next);
             }
@@ -205,7 +206,7 @@ impl Task {
         let skips = self.skips_of(record);
         let stamp = if record.synchronised { Stamp::Virtual } else { Stamp::At(record.stamp_ms) };
         let failed = |error| RerunError::Failed { epoch: record.epoch, error };
-        self.process(Batch { taken, spans }, stamp, &skips).map_err(failed)?;
+        self.process(Batch { taken, spans, bytes: 0 }, stamp, &skips).map_err(failed)?;
         if let Some(to_ms) = record.time_advance_ms {
             self.advance(EventTime::from_ms(to_ms), stamp, &skips).map_err(failed)?;
         }

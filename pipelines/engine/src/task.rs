@@ -8,7 +8,7 @@ use smol_str::{SmolStr, format_smolstr};
 use tidewire_contract::{KeyId, persist};
 use tidewire_schemas::{EventTime, Record, SchemaBook, SkippedRecord};
 
-use crate::bugs;
+use crate::bugs::{self, Bug};
 use crate::dataflow::{Epoch, Graph};
 use crate::digest::Digest;
 use crate::fault::{FaultAt, Skip, Skips, TaskError};
@@ -17,7 +17,7 @@ use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::TopicPartition;
 use crate::node::NodeFault;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
-use crate::plan::{Role, StageSpec};
+use crate::plan::{Caps, Role, StageSpec};
 use crate::tide::Tide;
 
 mod closing;
@@ -52,8 +52,10 @@ struct Open {
     output_digest: Digest,
     time_advance_ms: Option<i64>,
     synchronised: bool,
-    /// Time, unless it was a control record, and source of the last record taken.
-    last: Option<(Option<i64>, usize)>,
+    /// Bytes of the records taken.
+    bytes: usize,
+    /// Per source, the greatest time in the merge of the records taken; none for control inputs.
+    greatest_ms: Vec<Option<i64>>,
 }
 
 impl Open {
@@ -63,6 +65,7 @@ impl Open {
             digests: vec![Digest::default(); sources],
             counts: vec![0; sources],
             skipped: vec![Vec::new(); sources],
+            greatest_ms: vec![None; sources],
             ..Self::default()
         }
     }
@@ -77,7 +80,8 @@ impl Open {
         self.output_digest.reset();
         self.time_advance_ms = None;
         self.synchronised = false;
-        self.last = None;
+        self.bytes = 0;
+        self.greatest_ms.fill(None);
     }
 }
 
@@ -213,9 +217,9 @@ impl Task {
     pub fn quiet_cut_due(&self, stamp_ms: i64) -> bool {
         !self.is_open() && self.epoch > self.cut_epoch && self.flush_due(stamp_ms)
     }
-    /// The stamp an epoch at `now_ms` has: stamps never go back.
+    /// The stamp an epoch at `now_ms` has: stamps never go back, and an open epoch has its own.
     pub fn stamp_at(&self, now_ms: i64) -> i64 {
-        now_ms.max(self.engine.stamp_ms)
+        if self.is_open() { self.engine.stamp_ms } else { now_ms.max(self.engine.stamp_ms) }
     }
 
     /// How far time has gone on if all inputs are silent and their ends were just confirmed: at least one timer is
@@ -302,11 +306,6 @@ impl Task {
             }
             run.steps.push(self.step(stamp));
         }
-        self.open.last = batch.taken.last().map(|taken| {
-            let is_control = self.intake.sources()[taken.source].role == Role::Control;
-            let time_ms = self.intake.sources()[taken.source].time_ms(&taken.stored.record);
-            ((!is_control).then_some(time_ms), taken.source)
-        });
         self.run(run, &batch.taken, skips)
     }
 
@@ -327,18 +326,40 @@ impl Task {
         done
     }
 
-    /// Whether the next record may join the open epoch: a re-run merges the epoch's records by time, so what would be
-    /// merged otherwise than it was taken begins a new one.
+    /// Whether a record may join the open epoch: a re-run merges the epoch's records by time, so what would be merged
+    /// otherwise than it was taken begins a new one. Within a source order is kept whatever the times are, so only the
+    /// records of others count.
     pub fn may_join(&self, head: Head) -> bool {
+        let taken = &self.open.greatest_ms;
         self.open.time_advance_ms.is_none()
-            && match (self.open.last, head.time_ms) {
-                (None, _) => true,
-                // After control records, which a re-run takes first as well, anything may follow.
-                (Some((None, source)), None) => source <= head.source,
-                (Some((None, _)), Some(_)) => true,
-                (Some((Some(_), _)), None) => false,
-                (Some((Some(last_ms), source)), Some(time_ms)) => (last_ms, source) <= (time_ms, head.source),
+            && match head.time_ms {
+                // A re-run takes control records first, source by source.
+                None => {
+                    taken.iter().all(Option::is_none)
+                        && self.open.counts[head.source + 1..].iter().all(|count| *count == 0)
+                }
+                Some(time_ms) => (0..).zip(taken).all(|(source, greatest_ms)| {
+                    source == head.source
+                        || greatest_ms
+                            .is_none_or(|greatest_ms| (greatest_ms, source) < (time_ms, head.source))
+                }),
             }
+    }
+
+    /// Whether everything at hand may join the open epoch.
+    pub fn may_go_on(&self) -> bool {
+        bugs::on(Bug::JoinedOutOfOrder) || self.intake.heads().all(|head| self.may_join(head))
+    }
+
+    /// What the epoch may still take of `caps`.
+    pub fn room(&self) -> Caps {
+        let caps = self.spec.caps;
+        let records = self.open.counts.iter().sum::<i64>();
+        Caps {
+            max_records: caps.max_records.saturating_sub(usize::try_from(records).unwrap_or(usize::MAX)),
+            max_bytes: caps.max_bytes.saturating_sub(self.open.bytes),
+            ..caps
+        }
     }
 
     fn begin(&mut self, stamp: Stamp) {
@@ -367,6 +388,10 @@ impl Task {
         bugs::note_ends(batch.spans.iter().map(|span| span.at_end));
         for (position, span) in self.engine.positions.iter_mut().zip(&batch.spans) {
             *position = span.next;
+        }
+        self.open.bytes += batch.bytes;
+        for (greatest_ms, span) in self.open.greatest_ms.iter_mut().zip(&batch.spans) {
+            *greatest_ms = (*greatest_ms).max(span.greatest_ms);
         }
         for (open, span) in self.open.spans.iter_mut().zip(&batch.spans) {
             if span.first != span.next || span.at_end {

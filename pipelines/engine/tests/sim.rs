@@ -136,6 +136,11 @@ fn a_commit_of_a_zombie_is_found() {
 }
 
 #[test]
+fn a_record_that_joined_out_of_order_is_found() {
+    find(Bug::JoinedOutOfOrder);
+}
+
+#[test]
 fn a_lost_timer_is_found() {
     find(Bug::LostTimer);
 }

@@ -314,17 +314,15 @@ impl WorkerThread {
             if self.stop.load(Ordering::SeqCst) {
                 let started = Instant::now();
                 let step = worker.stop(now_ms())?;
-                watched.stepped(started.elapsed(), &step);
+                watched.stepped(started, &step);
                 add(&mut sum, &step);
                 self.report(&mut sum, &mut latencies_us);
                 return Ok(());
             }
             let started = Instant::now();
             let step = worker.step(now_ms())?;
-            if step.epochs > 0 {
-                latencies_us.push(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-            }
-            watched.stepped(started.elapsed(), &step);
+            let epoch_took = watched.stepped(started, &step);
+            latencies_us.extend(epoch_took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
             watched.sample(&worker, &step);
             self.tell_of(&step, begun);
             self.tell_of_recoveries(&worker, watched, &mut progress_told);

@@ -22,8 +22,9 @@ const LOOK_SHARE: u32 = 100;
 pub trait Watch: Send + Sync {
     /// A worker is about to join its group.
     fn begun(&self, who: &Arc<Who>);
-    /// A worker made a step, with or without something to do: it turns.
-    fn stepped(&self, who: &Arc<Who>, took: Duration, step: &Step);
+    /// A worker made a step, with or without something to do: it turns. `epoch_took` is the time from the first read to the
+    /// durable commit of what it committed.
+    fn stepped(&self, who: &Arc<Who>, epoch_took: Option<Duration>, step: &Step);
     /// A commit came back.
     fn commit(&self, who: &Arc<Who>, took: Duration, outcome: Outcome);
     /// The worker's running tasks, every few seconds.
@@ -81,6 +82,7 @@ pub(crate) struct Watched {
     who: Arc<Who>,
     watch: Option<Arc<dyn Watch>>,
     narrator: Narrator,
+    epochs: EpochTimes,
     last_look: Instant,
     look_again_after: Duration,
 }
@@ -91,6 +93,7 @@ impl Watched {
             who: Arc::clone(who),
             watch,
             narrator: Narrator::new(Arc::clone(who)),
+            epochs: EpochTimes::default(),
             last_look: Instant::now(),
             look_again_after: Duration::ZERO,
         }
@@ -103,16 +106,21 @@ impl Watched {
             None => member,
             Some(watch) => {
                 watch.begun(&self.who);
-                Box::new(TimedMember { inner: member, who: Arc::clone(&self.who), watch: Arc::clone(watch) })
+                let (who, watch) = (Arc::clone(&self.who), Arc::clone(watch));
+                Box::new(TimedMember { inner: member, who, watch, begun: None })
             }
         }
     }
 
-    pub(crate) fn stepped(&mut self, took: Duration, step: &Step) {
+    /// Tells of a step that began at `started`; returns the time from the first read to the durable commit of what it
+    /// committed.
+    pub(crate) fn stepped(&mut self, started: Instant, step: &Step) -> Option<Duration> {
         self.narrator.step(step);
+        let epoch_took = self.epochs.stepped(started, step);
         if let Some(watch) = &self.watch {
-            watch.stepped(&self.who, took, step);
+            watch.stepped(&self.who, epoch_took, step);
         }
+        epoch_took
     }
 
     /// Looks at the tasks, if that was not done lately.
@@ -150,11 +158,53 @@ impl Watched {
     }
 }
 
+/// When the epochs under way began: one that is open, and one that the log commits.
+#[derive(Default)]
+struct EpochTimes {
+    open: Option<Instant>,
+    sent: Option<Instant>,
+}
+
+impl EpochTimes {
+    /// Wall time from the first read of an epoch to its commit, where a step that began at `started` ended one.
+    fn stepped(&mut self, started: Instant, step: &Step) -> Option<Duration> {
+        // What was sent before this step is what ended in it, unless the log commits at once.
+        let before = self.sent.take_if(|_| step.epochs > 0);
+        if step.took {
+            self.open.get_or_insert(started);
+        }
+        if step.sent && self.sent.is_none() {
+            self.sent = Some(self.open.take().unwrap_or(started));
+        }
+        if !step.recovering.is_empty() {
+            *self = Self::default();
+        }
+        let ended = before.or_else(|| self.sent.take_if(|_| step.epochs > 0))?;
+        Some(ended.elapsed())
+    }
+}
+
 /// A member whose commits are measured.
 struct TimedMember {
     inner: Box<dyn Member>,
     who: Arc<Who>,
     watch: Arc<dyn Watch>,
+    /// When the commit began that goes on.
+    begun: Option<Instant>,
+}
+
+impl TimedMember {
+    fn ended(&mut self, done: &Result<(), CommitError>) {
+        let Some(begun) = self.begun.take() else { return };
+        let outcome = match done {
+            Ok(()) => Outcome::Done,
+            Err(CommitError::Aborted(_)) => Outcome::Aborted,
+            Err(CommitError::Unknown(_)) => Outcome::Unknown,
+            Err(CommitError::Fenced(_)) => Outcome::Fenced,
+            Err(CommitError::Log(_)) => Outcome::Failed,
+        };
+        self.watch.commit(&self.who, begun.elapsed(), outcome);
+    }
 }
 
 impl Member for TimedMember {
@@ -163,17 +213,23 @@ impl Member for TimedMember {
     }
 
     fn commit(&mut self, transaction: Transaction) -> Result<(), CommitError> {
-        let begun = Instant::now();
+        self.begun = Some(Instant::now());
         let done = self.inner.commit(transaction);
-        let outcome = match &done {
-            Ok(()) => Outcome::Done,
-            Err(CommitError::Aborted(_)) => Outcome::Aborted,
-            Err(CommitError::Unknown(_)) => Outcome::Unknown,
-            Err(CommitError::Fenced(_)) => Outcome::Fenced,
-            Err(CommitError::Log(_)) => Outcome::Failed,
-        };
-        self.watch.commit(&self.who, begun.elapsed(), outcome);
+        self.ended(&done);
         done
+    }
+
+    fn begin_commit(&mut self, transaction: Transaction) -> Option<Result<(), CommitError>> {
+        self.begun = Some(Instant::now());
+        let done = self.inner.begin_commit(transaction)?;
+        self.ended(&done);
+        Some(done)
+    }
+
+    fn outcome(&mut self, wait: bool) -> Option<Result<(), CommitError>> {
+        let done = self.inner.outcome(wait)?;
+        self.ended(&done);
+        Some(done)
     }
 
     fn release(&mut self, tasks: &[u32]) -> Result<(), LogError> {

@@ -63,7 +63,7 @@ impl Pace {
 /// Runs the pipeline over the backlog; ticks a second, its processor time a tick in microseconds, and the size of a
 /// signal.
 pub fn through(bed: &Bed, ticks: u64, workers: u64) -> (f64, f64, Bytes) {
-    let reader = consumer(bed, "read_committed", &bed.signals, Offset::Beginning);
+    let reader = consumer(bed, "read_committed", &[&bed.signals], Offset::Beginning);
     let running = Running::start(bed, workers);
     let (mut pace, mut bytes, mut last) = (Pace::new(ticks), Bytes::default(), Instant::now());
     loop {

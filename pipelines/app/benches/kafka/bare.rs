@@ -25,7 +25,8 @@ pub fn through(bed: &Bed, ticks: u64, bytes: &Bytes) -> (f64, f64) {
     let before_s = cpu_s(std::process::id());
     let topic = format!("bare.{}", bed.signals);
     bed.log.create_topic(&TopicSpec::new(topic.as_str(), bed.partitions)).unwrap();
-    let reader: Arc<BaseConsumer> = Arc::new(consumer(bed, "read_committed", &bed.ticks, Offset::Beginning));
+    let reader: Arc<BaseConsumer> =
+        Arc::new(consumer(bed, "read_committed", &[&bed.ticks], Offset::Beginning));
     let mut batches = Batches::split(&reader, &bed.ticks, bed.partitions);
     let producer = produce::transactional(&bed.bootstrap, &topic);
     // Varied bytes, so that compression does not make them vanish.

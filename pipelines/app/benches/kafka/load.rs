@@ -11,10 +11,12 @@ use tidewire_schemas::{EventTime, Quote, ReceivedTime};
 
 use crate::pipeline::Bed;
 use crate::produce::{self, PATIENCE};
-use crate::readers::{Reading, Seen};
+use crate::readers::{Reading, Seen, Watched};
 
 /// Instruments, spread over the partitions evenly.
-const INSTRUMENTS: u64 = 64;
+pub const INSTRUMENTS: u64 = 64;
+/// Ticks are sent in stretches of so much, and are late by no more on account of it.
+const STRETCH_US: i64 = 1_000;
 
 /// Microseconds since 1970.
 pub fn now_us() -> i64 {
@@ -24,49 +26,61 @@ pub fn now_us() -> i64 {
 
 /// What was sent at a rate, and who reads what comes of it.
 pub struct Sent {
-    ticks: u64,
+    signals: u64,
     readings: Vec<Reading>,
 }
 
 impl Sent {
     /// Waits for the last signals.
     pub fn finish(self) -> Vec<Seen> {
-        let ticks = self.ticks;
-        self.readings.into_iter().map(|reading| reading.finish(ticks)).collect()
+        let signals = self.signals;
+        self.readings.into_iter().map(|reading| reading.finish(signals)).collect()
     }
 }
 
-/// Sends `rate` ticks a second for `warm_up` and then for `span`; what is due in `span` is measured.
-pub fn open_loop(bed: &Bed, rate: u64, warm_up: Duration, span: Duration) -> Sent {
-    let producer = producer(bed);
-    // Time for the readers to be in place before the first tick is due.
-    let start_us = now_us() + 1_000_000;
-    let measured_from = start_us + i64::try_from(warm_up.as_micros()).unwrap();
-    let readings: Vec<Reading> = ["read_committed", "read_uncommitted"]
-        .map(|isolation| Reading::start(bed, isolation, start_us, measured_from))
-        .into();
-    let total = rate * (warm_up + span).as_secs();
-    let measured = rate * span.as_secs();
-    let mut value = Vec::with_capacity(128);
-    for number in 0..total {
-        let due_us = start_us + i64::try_from(u128::from(number) * 1_000_000 / u128::from(rate)).unwrap();
-        loop {
-            let left = due_us - now_us();
-            if left <= 0 {
-                break;
+/// An open loop.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Ticks a second.
+    pub rate: u64,
+    pub warm_up: Duration,
+    /// What is due in it is measured.
+    pub span: Duration,
+    /// Ticks of an instrument until its rule turns round, and so gives a signal.
+    pub turns_after: u64,
+    /// When the first tick is due: readers are in place by then.
+    pub start_us: i64,
+}
+
+impl Load {
+    /// Sends all ticks while readers look for their signals.
+    pub fn send(&self, bed: &Bed, watched: &[Watched]) -> Sent {
+        let producer = producer(bed);
+        let measured_from = self.start_us + i64::try_from(self.warm_up.as_micros()).unwrap();
+        let readings = watched
+            .iter()
+            .map(|watched| Reading::start(bed, *watched, self.start_us, measured_from))
+            .collect();
+        let total = self.rate * (self.warm_up + self.span).as_secs();
+        let (mut value, mut now, mut signals) = (Vec::with_capacity(128), now_us(), 0);
+        for number in 0..total {
+            let due_us = self.start_us
+                + i64::try_from(u128::from(number) * 1_000_000 / u128::from(self.rate)).unwrap();
+            if due_us > now {
+                producer.poll(Duration::ZERO);
+                // Whole stretches are sent at once: to wake for each tick would take the processors that others need.
+                let until = now_us().max(due_us) + STRETCH_US;
+                while now < due_us {
+                    std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0)));
+                    now = now_us();
+                }
             }
-            producer.poll(Duration::ZERO);
-            // Sleeps are late by some tens of microseconds: the rest is waited for actively.
-            if left > 300 {
-                std::thread::sleep(Duration::from_micros(u64::try_from(left - 200).unwrap()));
-            } else {
-                std::hint::spin_loop();
-            }
+            send(bed, &producer, number, self.turns_after, due_us, &mut value);
+            signals += u64::from(due_us >= measured_from && gives_a_signal(number, self.turns_after));
         }
-        send(bed, &producer, number, due_us, &mut value);
+        producer.flush(PATIENCE).unwrap();
+        Sent { signals, readings }
     }
-    producer.flush(PATIENCE).unwrap();
-    Sent { ticks: measured, readings }
 }
 
 /// Writes `count` ticks before anything reads them.
@@ -75,7 +89,7 @@ pub fn backlog(bed: &Bed, count: u64) {
     let mut value = Vec::with_capacity(128);
     let start_us = now_us();
     for number in 0..count {
-        send(bed, &producer, number, start_us + i64::try_from(number).unwrap(), &mut value);
+        send(bed, &producer, number, 1, start_us + i64::try_from(number).unwrap(), &mut value);
     }
     producer.flush(PATIENCE).unwrap();
 }
@@ -85,24 +99,38 @@ pub fn one_each(bed: &Bed) {
     let producer = producer(bed);
     let mut value = Vec::new();
     for partition in 0..u64::from(bed.partitions) {
-        send(bed, &producer, partition, now_us(), &mut value);
+        send(bed, &producer, partition, 1, now_us(), &mut value);
     }
     producer.flush(PATIENCE).unwrap();
+}
+
+/// Id of an instrument by its number.
+pub fn instrument(number: u64) -> String {
+    format!("I{number:02}.BENCH")
+}
+
+/// How often the instrument of a tick has turned round by then: not all instruments at once.
+fn turn(number: u64, turns_after: u64) -> u64 {
+    (number / INSTRUMENTS + number % INSTRUMENTS) / turns_after
+}
+
+fn gives_a_signal(number: u64, turns_after: u64) -> bool {
+    number < INSTRUMENTS || turn(number, turns_after) != turn(number - INSTRUMENTS, turns_after)
 }
 
 fn producer(bed: &Bed) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &bed.bootstrap).set("acks", "all").set("enable.idempotence", "true");
-    config.set("linger.ms", "0").set("compression.type", "lz4").set("socket.nagle.disable", "true");
+    config.set("linger.ms", "1").set("compression.type", "lz4").set("socket.nagle.disable", "true");
     config.set("queue.buffering.max.messages", "2000000");
     config.create().unwrap()
 }
 
-fn send(bed: &Bed, producer: &BaseProducer, number: u64, due_us: i64, value: &mut Vec<u8>) {
+fn send(bed: &Bed, producer: &BaseProducer, number: u64, turns_after: u64, due_us: i64, value: &mut Vec<u8>) {
     let instrument = number % INSTRUMENTS;
-    let key = format!("I{instrument:02}.BENCH");
-    // In turn a larger bid and a larger offer: the rule turns round at each quote.
-    let (bid, ask) = if (number / INSTRUMENTS).is_multiple_of(2) { ("9", "1") } else { ("1", "9") };
+    let key = self::instrument(instrument);
+    // In turn a larger bid and a larger offer: between them the rule turns round.
+    let (bid, ask) = if turn(number, turns_after).is_multiple_of(2) { ("9", "1") } else { ("1", "9") };
     let quote = Quote {
         instrument: key.as_str().into(),
         event_time: EventTime::from_micros(due_us),

@@ -4,8 +4,9 @@
 //! `cargo bench -p tidewire --bench kafka`. With KAFKA_BOOTSTRAP that cluster is used, otherwise `scripts/kafka` starts
 //! one of one node. `docs/measurements.md` says how it is measured and what came out.
 //!
-//! RATES (1000,10000,50000 ticks a second), SECONDS (20 each), BACKLOG (400000 ticks), PARTITIONS (4), WORKERS (1) and
-//! JSON (a file to write the figures to) change what is done.
+//! RATES (1000,10000,50000 ticks a second), SECONDS (20 each), BACKLOG (400000 ticks, 0 for none), ORDERS_RATE (10000 ticks a
+//! second through two stages, 0 for none), ORDERS_SECONDS (60), PARTITIONS (4), WORKERS (1) and JSON (a file to write the figures
+//! to) change what is done.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,20 +26,25 @@ mod pipeline;
 mod produce;
 mod readers;
 mod report;
+mod two_stages;
 
 use std::time::Duration;
 
 use cluster::Cluster;
 use pipeline::{Bed, Running};
+use readers::Watched;
 use report::{Rate, Report};
 
 /// Ticks before the measured ones of each rate, in seconds: connections and caches warm up.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// The same where rare delays count: the compiler of the broker's virtual machine comes to rest.
+const LONG_WARM_UP: Duration = Duration::from_secs(30);
 
 fn main() {
     let number = |name: &str, or: u64| std::env::var(name).map_or(or, |text| text.parse().expect(name));
     let rates = std::env::var("RATES").unwrap_or_else(|_| "1000,10000,50000".to_owned());
-    let rates: Vec<u64> = rates.split(',').map(|rate| rate.trim().parse().expect("RATES")).collect();
+    let rates = rates.split(',').map(str::trim).filter(|rate| !rate.is_empty());
+    let rates: Vec<u64> = rates.map(|rate| rate.parse().expect("RATES")).collect();
     let span = Duration::from_secs(number("SECONDS", 20));
     let workers = number("WORKERS", 1);
     let partitions = u32::try_from(number("PARTITIONS", 4)).unwrap();
@@ -46,16 +52,18 @@ fn main() {
     let cluster = Cluster::find_or_start();
     let mut report = Report { workers, partitions, ..Report::default() };
 
-    let bed = Bed::new(&cluster, "backlog", partitions);
     let backlog = number("BACKLOG", 400_000);
-    eprintln!("a backlog of {backlog} ticks");
-    report.backlog = backlog;
-    load::backlog(&bed, backlog);
-    let (through, cpu_us, bytes) = backlog::through(&bed, backlog, workers);
-    (report.through_per_s, report.through_cpu_us) = (through, cpu_us);
-    eprintln!("through the pipeline: {through:.0} ticks/s; bare librdkafka on the same topic");
-    report.signal_bytes = bytes.total();
-    (report.bare_per_s, report.bare_cpu_us) = bare::through(&bed, backlog, &bytes);
+    if backlog > 0 {
+        let bed = Bed::new(&cluster, "backlog", partitions);
+        eprintln!("a backlog of {backlog} ticks");
+        report.backlog = backlog;
+        load::backlog(&bed, backlog);
+        let (through, cpu_us, bytes) = backlog::through(&bed, backlog, workers);
+        (report.through_per_s, report.through_cpu_us) = (through, cpu_us);
+        eprintln!("through the pipeline: {through:.0} ticks/s; bare librdkafka on the same topic");
+        report.signal_bytes = bytes.total();
+        (report.bare_per_s, report.bare_cpu_us) = bare::through(&bed, backlog, &bytes);
+    }
 
     for rate in rates {
         eprintln!("{rate} ticks/s for {span:?}");
@@ -63,10 +71,19 @@ fn main() {
         let bed = Bed::new(&cluster, &format!("rate-{rate}"), partitions);
         let running = Running::start(&bed, workers);
         bed.wait_until_it_runs();
-        let sent = load::open_loop(&bed, rate, WARM_UP, span);
-        let seen = sent.finish();
+        let start_us = load::now_us() + 1_000_000;
+        let load = load::Load { rate, warm_up: WARM_UP, span, turns_after: 1, start_us };
+        let seen = load.send(&bed, &Watched::ALL).finish();
         report.rates.push(Rate::new(rate, &seen));
         running.stop();
+    }
+    // Its topics bear the names that pipelines have: on a cluster of others it is not run unasked.
+    let own = std::env::var("KAFKA_BOOTSTRAP").is_ok_and(|bootstrap| !bootstrap.is_empty());
+    let rate = number("ORDERS_RATE", if own { 0 } else { 10_000 });
+    if rate > 0 {
+        eprintln!("two stages at {rate} ticks/s, beside transactions of the broker's own");
+        let span = Duration::from_secs(number("ORDERS_SECONDS", 60));
+        report.two_stages = Some(two_stages::at(&cluster, rate, [LONG_WARM_UP, span], partitions, workers));
     }
     report.print();
     if let Ok(file) = std::env::var("JSON") {

@@ -29,11 +29,26 @@ pub struct Bed {
     pub signals: String,
     pub partitions: u32,
     name: String,
+    text: String,
     folder: TempDir,
 }
 
+/// What a pipeline is written with.
+pub struct Names {
+    pub pipeline: String,
+    pub ticks: String,
+    pub signals: String,
+    pub partitions: u32,
+}
+
 impl Bed {
+    /// With the one stage of [`signals_stage`].
     pub fn new(cluster: &Cluster, name: &str, partitions: u32) -> Self {
+        Self::of(cluster, name, partitions, signals_stage)
+    }
+
+    /// With a pipeline that reads the ticks and gives the signals.
+    pub fn of(cluster: &Cluster, name: &str, partitions: u32, text: impl Fn(&Names) -> String) -> Self {
         let log = Arc::new(KafkaLog::connect(KafkaOptions::new(&cluster.bootstrap)).unwrap());
         let book = Arc::new(open_book(&*log).unwrap());
         let name = format!("{name}-{}", std::process::id());
@@ -42,65 +57,24 @@ impl Bed {
             log.create_topic(&TopicSpec::new(topic.as_str(), partitions)).unwrap();
         }
         let bootstrap = cluster.bootstrap.clone();
-        Self { bootstrap, book, log, ticks, signals, partitions, name, folder: tempfile::tempdir().unwrap() }
+        let names = Names { pipeline: name, ticks, signals, partitions };
+        let text = text(&names);
+        let Names { pipeline: name, ticks, signals, .. } = names;
+        let folder = tempfile::tempdir().unwrap();
+        Self { bootstrap, book, log, ticks, signals, partitions, name, text, folder }
+    }
+
+    /// All topics that the pipeline needs.
+    pub fn create_topics(&self) {
+        let mut create = Command::new(env!("CARGO_BIN_EXE_tidewire"));
+        create.args(["topics", "create", "--bootstrap", &self.bootstrap, "--pipeline"]).arg(self.file());
+        let created = create.output().unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     }
 
     fn file(&self) -> PathBuf {
         let path = self.folder.path().join("pipeline.toml");
-        let (name, partitions, ticks, signals) = (&self.name, self.partitions, &self.ticks, &self.signals);
-        let text = format!(
-            r#"
-            [pipeline]
-            name = "{name}"
-            partitions = {partitions}
-
-            [topics."{ticks}"]
-            partitions = {partitions}
-            kinds = ["Quote"]
-
-            [topics."{signals}"]
-            partitions = {partitions}
-
-            [[stage]]
-            name = "signals"
-
-            [[stage.input]]
-            id = "ticks"
-            topic = "{ticks}"
-            role = "driving"
-
-            [[stage.operator]]
-            id = "mid"
-            type = "mid"
-            from = ["ticks"]
-
-            [[stage.operator]]
-            id = "micro"
-            type = "microprice"
-            from = ["ticks"]
-
-            [[stage.operator]]
-            id = "vector"
-            type = "as_of"
-            from = ["mid", "micro"]
-            features = ["mid", "microprice"]
-            trigger = "microprice"
-
-            [[stage.operator]]
-            id = "rule"
-            type = "momentum"
-            from = ["vector"]
-            strategy = "imbalance"
-            fast = "microprice"
-            slow = "mid"
-            horizon_ms = 86_400_000
-
-            [[stage.output]]
-            topic = "{signals}"
-            from = ["rule"]
-            "#
-        );
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, &self.text).unwrap();
         path
     }
 
@@ -122,6 +96,63 @@ impl Bed {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A stage in which every tick whose sizes turned round gives a signal. Tables that follow belong to it.
+pub fn signals_stage(names: &Names) -> String {
+    let Names { pipeline: name, ticks, signals, partitions } = names;
+    format!(
+        r#"
+        [pipeline]
+        name = "{name}"
+        partitions = {partitions}
+
+        [topics."{ticks}"]
+        partitions = {partitions}
+        kinds = ["Quote"]
+
+        [topics."{signals}"]
+        partitions = {partitions}
+
+        [[stage]]
+        name = "signals"
+
+        [[stage.input]]
+        id = "ticks"
+        topic = "{ticks}"
+        role = "driving"
+
+        [[stage.operator]]
+        id = "mid"
+        type = "mid"
+        from = ["ticks"]
+
+        [[stage.operator]]
+        id = "micro"
+        type = "microprice"
+        from = ["ticks"]
+
+        [[stage.operator]]
+        id = "vector"
+        type = "as_of"
+        from = ["mid", "micro"]
+        features = ["mid", "microprice"]
+        trigger = "microprice"
+
+        [[stage.operator]]
+        id = "rule"
+        type = "momentum"
+        from = ["vector"]
+        strategy = "imbalance"
+        fast = "microprice"
+        slow = "mid"
+        horizon_ms = 86_400_000
+
+        [[stage.output]]
+        topic = "{signals}"
+        from = ["rule"]
+        "#
+    )
 }
 
 /// `tidewire run`, until it is stopped.

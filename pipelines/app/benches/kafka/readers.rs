@@ -16,6 +16,25 @@ use crate::load::now_us;
 use crate::pipeline::Bed;
 use crate::produce::PATIENCE;
 
+/// Which signals a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Committed,
+    Uncommitted,
+}
+
+impl Watched {
+    pub const ALL: [Self; 2] = [Self::Committed, Self::Uncommitted];
+
+    /// As clients call it.
+    pub fn isolation(self) -> &'static str {
+        match self {
+            Self::Committed => "read_committed",
+            Self::Uncommitted => "read_uncommitted",
+        }
+    }
+}
+
 /// What a reader saw.
 pub struct Seen {
     /// `read_committed` or `read_uncommitted`.
@@ -24,8 +43,8 @@ pub struct Seen {
     pub latencies_us: Histogram<u64>,
     /// Signals of measured ticks.
     pub signals: u64,
-    /// Measured ticks.
-    pub ticks: u64,
+    /// Signals that there should be.
+    pub expected: u64,
     /// Signals that were seen more than once.
     pub doubled: u64,
 }
@@ -38,21 +57,22 @@ pub struct Reading {
 
 impl Reading {
     /// Begins at the end of the topic. Ticks due from `measured_from` on are measured.
-    pub fn start(bed: &Bed, isolation: &'static str, start_us: i64, measured_from: i64) -> Self {
-        let consumer = consumer(bed, isolation, &bed.signals, Offset::End);
+    pub fn start(bed: &Bed, watched: Watched, start_us: i64, measured_from: i64) -> Self {
+        let isolation = watched.isolation();
+        let consumer = consumer(bed, isolation, &[&bed.signals], Offset::End);
         let book = Arc::clone(&bed.book);
         let (sent, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let latencies_us = Histogram::new_with_bounds(1, 600_000_000, 3).unwrap();
-            let mut seen = Seen { isolation, latencies_us, signals: 0, ticks: u64::MAX, doubled: 0 };
+            let mut seen = Seen { isolation, latencies_us, signals: 0, expected: u64::MAX, doubled: 0 };
             let mut ids = BTreeSet::new();
             let mut last = Instant::now();
-            while seen.signals < seen.ticks {
-                if let Ok(ticks) = told.try_recv() {
-                    seen.ticks = ticks;
+            while seen.signals < seen.expected {
+                if let Ok(expected) = told.try_recv() {
+                    seen.expected = expected;
                     last = Instant::now();
                 }
-                if seen.ticks != u64::MAX && last.elapsed() > PATIENCE {
+                if seen.expected != u64::MAX && last.elapsed() > PATIENCE {
                     break;
                 }
                 let Some(message) = consumer.poll(Duration::from_millis(20)) else { continue };
@@ -80,32 +100,36 @@ impl Reading {
         Self { thread, sent }
     }
 
-    /// Waits until the signals of all `ticks` were seen.
-    pub fn finish(self, ticks: u64) -> Seen {
-        let _ = self.sent.send(ticks);
+    /// Waits until so many signals were seen.
+    pub fn finish(self, signals: u64) -> Seen {
+        let _ = self.sent.send(signals);
         self.thread.join().unwrap()
     }
 }
 
-/// A consumer of all partitions of a topic, in no group.
-pub fn consumer(bed: &Bed, isolation: &str, topic: &str, from: Offset) -> BaseConsumer {
+/// A consumer of all partitions of topics, in no group.
+pub fn consumer(bed: &Bed, isolation: &str, topics: &[&str], from: Offset) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &bed.bootstrap)
         .set("group.id", "bench")
         .set("isolation.level", isolation);
-    config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "50");
+    config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "20");
     config.set("fetch.queue.backoff.ms", "5").set("socket.nagle.disable", "true");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut list = TopicPartitionList::new();
-    for partition in 0..bed.partitions {
-        let partition = i32::try_from(partition).unwrap();
-        // The end now, not when the first fetch arrives.
-        let at = match from {
-            Offset::End => Offset::Offset(consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap().1),
-            other => other,
-        };
-        list.add_partition_offset(topic, partition, at).unwrap();
+    for topic in topics {
+        for partition in 0..bed.partitions {
+            let partition = i32::try_from(partition).unwrap();
+            // The end now, not when the first fetch arrives.
+            let at = match from {
+                Offset::End => {
+                    Offset::Offset(consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap().1)
+                }
+                other => other,
+            };
+            list.add_partition_offset(topic, partition, at).unwrap();
+        }
     }
     consumer.assign(&list).unwrap();
     consumer

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::readers::Seen;
+use crate::two_stages::TwoStages;
 
 /// Above this share of the throughput at saturation a queue builds up, and latency is that of the queue.
 const NEAR_SATURATION: f64 = 0.7;
@@ -19,6 +20,7 @@ pub struct Report {
     pub bare_cpu_us: f64,
     pub signal_bytes: usize,
     pub rates: Vec<Rate>,
+    pub two_stages: Option<TwoStages>,
 }
 
 pub struct Rate {
@@ -29,7 +31,7 @@ pub struct Rate {
 struct Row {
     isolation: &'static str,
     signals: u64,
-    ticks: u64,
+    expected: u64,
     doubled: u64,
     p50_us: u64,
     p99_us: u64,
@@ -44,7 +46,7 @@ impl Rate {
             Row {
                 isolation: seen.isolation,
                 signals: seen.signals,
-                ticks: seen.ticks,
+                expected: seen.expected,
                 doubled: seen.doubled,
                 p50_us: at(0.5),
                 p99_us: at(0.99),
@@ -56,6 +58,32 @@ impl Rate {
     }
 }
 
+fn print_two_stages(two: &TwoStages) {
+    println!(
+        "{} ticks/s through two stages       p50 ms    p99 ms  p99.9 ms     count  p99 in commits",
+        two.rate
+    );
+    let commit_p99 = two.commit_us.value_at_quantile(0.99) as f64;
+    for (name, seen) in [
+        ("the broker's own commit", &two.commit_us),
+        ("tick to signal", &two.signal_us),
+        ("tick to order", &two.order_us),
+    ] {
+        let ms = |quantile| seen.value_at_quantile(quantile) as f64 / 1_000.0;
+        println!(
+            "  {name:<32} {:>8.2}  {:>8.2}  {:>8.2}  {:>8}  {:>8.1}",
+            ms(0.5),
+            ms(0.99),
+            ms(0.999),
+            seen.len(),
+            seen.value_at_quantile(0.99) as f64 / commit_p99,
+        );
+    }
+    if two.refused > 0 {
+        println!("  {} orders were refused", two.refused);
+    }
+}
+
 impl Report {
     fn near_saturation(&self, rate: &Rate) -> bool {
         rate.ticks_per_s as f64 > NEAR_SATURATION * self.through_per_s
@@ -63,19 +91,29 @@ impl Report {
 
     pub fn print(&self) {
         println!("{} partitions, {} workers", self.partitions, self.workers);
+        if self.backlog > 0 {
+            println!(
+                "at saturation: {:.0} ticks/s; bare librdkafka {:.0} ticks/s; ratio {:.2} ({} bytes a signal, {} ticks)",
+                self.through_per_s,
+                self.bare_per_s,
+                self.through_per_s / self.bare_per_s,
+                self.signal_bytes,
+                self.backlog
+            );
+            println!(
+                "processor a tick: {:.1} us; bare librdkafka {:.1} us",
+                self.through_cpu_us, self.bare_cpu_us
+            );
+        }
+        if let Some(two) = &self.two_stages {
+            print_two_stages(two);
+        }
+        if self.rates.is_empty() {
+            return;
+        }
         println!(
-            "at saturation: {:.0} ticks/s; bare librdkafka {:.0} ticks/s; ratio {:.2} ({} bytes a signal, {} ticks)",
-            self.through_per_s,
-            self.bare_per_s,
-            self.through_per_s / self.bare_per_s,
-            self.signal_bytes,
-            self.backlog
+            "ticks/s   reader             p50 ms    p99 ms  p99.9 ms    max ms  signals of those expected"
         );
-        println!(
-            "processor a tick: {:.1} us; bare librdkafka {:.1} us",
-            self.through_cpu_us, self.bare_cpu_us
-        );
-        println!("ticks/s   reader             p50 ms    p99 ms  p99.9 ms    max ms  signals of ticks");
         for rate in &self.rates {
             let mark = if self.near_saturation(rate) { "*" } else { " " };
             for row in &rate.readers {
@@ -89,7 +127,7 @@ impl Report {
                     ms(row.p999_us),
                     ms(row.max_us),
                     row.signals,
-                    row.ticks,
+                    row.expected,
                     if row.doubled > 0 { format!(", {} seen twice", row.doubled) } else { String::new() },
                 );
             }
@@ -106,7 +144,7 @@ impl Report {
                     json!({
                         "isolation": row.isolation,
                         "signals": row.signals,
-                        "ticks": row.ticks,
+                        "expected": row.expected,
                         "seen_twice": row.doubled,
                         "p50_us": row.p50_us,
                         "p99_us": row.p99_us,

@@ -18,8 +18,10 @@ use crate::bed::Bed;
 use crate::engines::{Engine, Run};
 use crate::produce::PATIENCE;
 
+/// Ticks are sent in stretches of so much, and are late by no more on account of it.
+const STRETCH_US: i64 = 1_000;
 /// Ticks before the measured ones: the engine starts, and its code is compiled where it is a virtual machine's.
-const WARM_UP: Duration = Duration::from_secs(15);
+const WARM_UP: Duration = Duration::from_secs(30);
 
 /// Latencies in microseconds.
 pub fn at(bed: &Bed, engine: Engine, workers: u64, rate: u64, span: Duration) -> Histogram<u64> {
@@ -66,21 +68,19 @@ pub fn at(bed: &Bed, engine: Engine, workers: u64, rate: u64, span: Duration) ->
 fn load(bed: &Bed, topic: &str, market: Market, total: u64) {
     let producer = bed.producer();
     let mut value = Vec::with_capacity(128);
-    for (number, (partition, trade)) in (0..total).zip(market.trades()) {
+    let mut now = now_us();
+    for (partition, trade) in market.trades().take(usize::try_from(total).unwrap()) {
         let due_us = trade.event_time.as_micros();
-        loop {
-            let left = due_us - now_us();
-            if left <= 0 {
-                break;
-            }
+        if due_us > now {
             producer.poll(Duration::ZERO);
-            // Not waited for actively: the engines need the processors. A tick may be late by a sleep's own lateness.
-            std::thread::sleep(Duration::from_micros(u64::try_from(left).unwrap()));
+            // Whole stretches are sent at once: to wake for each tick would take the processors that the engines need.
+            let until = now_us().max(due_us) + STRETCH_US;
+            while now < due_us {
+                std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0)));
+                now = now_us();
+            }
         }
         bed.send(&producer, topic, partition, &trade, &mut value);
-        if number.is_multiple_of(64) {
-            producer.poll(Duration::ZERO);
-        }
     }
     producer.flush(PATIENCE).unwrap();
 }

@@ -218,7 +218,7 @@ impl Watch for Watching {
         }
     }
 
-    fn stepped(&self, who: &Arc<Who>, took: Duration, step: &Step) {
+    fn stepped(&self, who: &Arc<Who>, epoch_took: Option<Duration>, step: &Step) {
         let mut board = self.board();
         if let Some(worker) = board.workers.get_mut(who) {
             (worker.seen, worker.steps, worker.rejoins) = (Instant::now(), true, None);
@@ -256,7 +256,7 @@ impl Watch for Watching {
         for task in &step.gone {
             self.task_gone(&mut board, who, *task);
         }
-        if step.epochs > 0 {
+        if let Some(took) = epoch_took {
             self.metrics.epoch_duration.get_or_create(&by_worker(who)).observe(took.as_secs_f64());
         }
     }

@@ -288,6 +288,7 @@ fn caps(engine: &EngineDeclared) -> Caps {
         max_bytes: or(engine.max_bytes, standard.max_bytes),
         prefetch_bytes: or(engine.prefetch_bytes, standard.prefetch_bytes),
         max_faults_per_minute: or(engine.max_faults_per_minute, standard.max_faults_per_minute),
+        ..standard
     }
 }
 

@@ -80,7 +80,7 @@ impl Cluster {
         let book = Arc::new(SchemaBook::of_this_build());
         let builds = stages(&scenario);
         create_topics(&log, &builds, scenario.replay_retention_ms).map_err(set_up)?;
-        let network = Network::new(log.clone(), Random::new(scenario.seed, 3), scenario.short_reads);
+        let network = Network::new(log.clone(), scenario.seed, scenario.short_reads);
         let follow = Follow::new(log.clone(), Arc::clone(&book), builds.clone(), scenario.complete)?;
         let mut cluster = Self {
             feed: Feed::of(&scenario, &book),

@@ -1,5 +1,5 @@
-//! What lies between a worker and the log: reads that return little, calls that do not get through, commits that are
-//! held up until others have the tasks, and sessions that outlive their process.
+//! What lies between a worker and the log: reads that return little, calls that do not get through, commits that go on beside
+//! the worker or are held up until others have the tasks, and sessions that outlive their process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,9 @@ use crate::log::{
     TopicPartition, TopicSpec, Transaction,
 };
 use crate::memory::MemoryLog;
+
+/// How often at most a worker is told that its commit goes on.
+const MOST_ANSWERS: u64 = 2;
 
 /// What happens between a worker's poll and its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Network {
 
 struct NetworkState {
     random: Random,
+    /// Decides how commits go on beside their workers.
+    commits: Random,
     short_reads: bool,
     /// Calls that still get through before the outage; none if there is no outage.
     calls_left: Option<u32>,
@@ -57,9 +62,10 @@ struct LateCommit {
 
 impl Network {
     /// A way to `log` on which everything gets through.
-    pub fn new(log: MemoryLog, random: Random, short_reads: bool) -> Self {
+    pub fn new(log: MemoryLog, seed: u64, short_reads: bool) -> Self {
         let state = NetworkState {
-            random,
+            random: Random::new(seed, 3),
+            commits: Random::new(seed, 5),
             short_reads,
             calls_left: None,
             holdups: BTreeMap::new(),
@@ -209,6 +215,7 @@ impl Log for Network {
             group: group.into(),
             name: member.into(),
             driving: driving.into(),
+            flight: None,
         }))
     }
 
@@ -222,6 +229,21 @@ struct Line {
     group: SmolStr,
     name: SmolStr,
     driving: SmolStr,
+    flight: Option<Flight>,
+}
+
+/// A commit that goes on beside the worker.
+struct Flight {
+    /// How often the worker may still be told that it goes on.
+    patience: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    /// It has not arrived yet.
+    Sent(Transaction),
+    /// It has ended, and the worker does not know yet.
+    Ended(Result<(), CommitError>),
 }
 
 impl Line {
@@ -258,6 +280,39 @@ impl Member for Line {
         }
     }
 
+    fn begin_commit(&mut self, transaction: Transaction) -> Option<Result<(), CommitError>> {
+        let drawn = self.network.with(|state| {
+            let patience = state.commits.below(MOST_ANSWERS + 1);
+            (state.commits.chance(60), state.commits.chance(50), patience)
+        });
+        let (beside, at_once, patience) = drawn;
+        if !beside {
+            return Some(self.commit(transaction));
+        }
+        let stage = match at_once {
+            false => Stage::Sent(transaction),
+            true => match self.commit(transaction) {
+                // An outage is told while it lasts, or nothing would explain it.
+                Err(error @ CommitError::Log(_)) => return Some(Err(error)),
+                outcome => Stage::Ended(outcome),
+            },
+        };
+        self.flight = Some(Flight { patience, stage });
+        None
+    }
+
+    fn outcome(&mut self, wait: bool) -> Option<Result<(), CommitError>> {
+        let flight = self.flight.as_mut()?;
+        if !wait && flight.patience > 0 {
+            flight.patience -= 1;
+            return None;
+        }
+        match self.flight.take()?.stage {
+            Stage::Sent(transaction) => Some(self.commit(transaction)),
+            Stage::Ended(outcome) => Some(outcome),
+        }
+    }
+
     fn release(&mut self, tasks: &[u32]) -> Result<(), LogError> {
         self.network.reach(|| format!("member {} releasing tasks", self.name))?;
         self.inner()?.release(tasks)
@@ -273,6 +328,13 @@ impl Member for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        // Whether what a process sent still arrives after its end, nobody can know.
+        if let Some(Flight { stage: Stage::Sent(transaction), .. }) = self.flight.take()
+            && self.network.with(|state| state.commits.chance(50))
+            && let Some(member) = &mut self.inner
+        {
+            let _ = member.commit(transaction);
+        }
         let Some(member) = self.inner.take() else { return };
         self.network.with(|state| {
             if state.killed.remove(&self.name) {

@@ -155,6 +155,7 @@ impl Scenario {
             max_records: usize::try_from(max_records[stage]).unwrap_or(1),
             max_bytes: usize::try_from(max_bytes[stage]).unwrap_or(1),
             prefetch_bytes: usize::try_from(prefetch_bytes[stage]).unwrap_or(200),
+            ahead_records: 1,
             max_faults_per_minute: 100_000,
         });
         if random.chance(45) {

@@ -15,7 +15,7 @@ use super::options::KafkaOptions;
 /// How long a broker may take to write what was appended.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long to sleep while nothing came back yet.
-const NAP: Duration = Duration::from_micros(200);
+const NAP: Duration = Duration::from_micros(400);
 
 /// An idempotent producer, made when it is first needed.
 pub struct Appender {

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -21,6 +21,9 @@ use tidewire_engine::memory::Signal;
 
 /// Most messages taken from a queue at once.
 const BATCH_MESSAGES: usize = 1024;
+
+/// Bytes of records that are copied into one piece of memory, which lives until the last of them is dropped.
+const ARENA_BYTES: usize = 64 << 10;
 
 /// What a partition's queue held.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub struct RawRecord {
 pub struct PartitionQueue {
     queue: *mut sys::rd_kafka_queue_t,
     batch: Vec<*mut sys::rd_kafka_message_t>,
+    arena: Arena,
     /// What the callback points to: kept until the callback is off.
     _signal: Arc<Signal>,
     /// Keeps the client alive.
@@ -87,7 +91,8 @@ impl PartitionQueue {
             sys::rd_kafka_queue_cb_event_enable(queue, Some(not_empty), opaque);
         }
         let batch = vec![ptr::null_mut(); BATCH_MESSAGES];
-        Some(Self { queue, batch, _signal: signal, _consumer: Arc::clone(consumer) as _ })
+        let arena = Arena::default();
+        Some(Self { queue, batch, arena, _signal: signal, _consumer: Arc::clone(consumer) as _ })
     }
 
     /// Takes what is there, a bounded number, without waiting. Returns false if there was nothing.
@@ -101,7 +106,7 @@ impl PartitionQueue {
             let message = std::mem::replace(place, ptr::null_mut());
             // SAFETY: the library gave this message to us, and it is destroyed once.
             unsafe {
-                each(event_of(message));
+                each(event_of(message, &mut self.arena));
                 sys::rd_kafka_message_destroy(message);
             }
         }
@@ -126,7 +131,7 @@ unsafe extern "C" fn not_empty(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
     signal.notify();
 }
 
-unsafe fn event_of(message: *mut sys::rd_kafka_message_t) -> Event {
+unsafe fn event_of(message: *mut sys::rd_kafka_message_t, arena: &mut Arena) -> Event {
     // SAFETY: the caller owns the message.
     let raw = unsafe { &*message };
     let offset = u64::try_from(raw.offset).unwrap_or(0);
@@ -146,14 +151,14 @@ unsafe fn event_of(message: *mut sys::rd_kafka_message_t) -> Event {
             offset,
             timestamp_ms,
             is_append_time: kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME,
-            key: copied(raw.key, raw.key_len),
-            value: copied(raw.payload, raw.len),
-            headers: headers_of(message),
+            key: arena.copied(raw.key, raw.key_len),
+            value: arena.copied(raw.payload, raw.len),
+            headers: headers_of(message, arena),
         })
     }
 }
 
-unsafe fn headers_of(message: *const sys::rd_kafka_message_t) -> Vec<Header> {
+unsafe fn headers_of(message: *const sys::rd_kafka_message_t, arena: &mut Arena) -> Vec<Header> {
     let mut list = ptr::null_mut();
     let mut headers = Vec::new();
     // SAFETY: the list belongs to the message; names and values are copied.
@@ -168,18 +173,30 @@ unsafe fn headers_of(message: *const sys::rd_kafka_message_t) -> Vec<Header> {
             == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
         {
             let name = CStr::from_ptr(name).to_string_lossy();
-            headers.push((SmolStr::new(name), copied(value, size).unwrap_or_default()));
+            headers.push((SmolStr::new(name), arena.copied(value, size).unwrap_or_default()));
         }
     }
     headers
 }
 
-unsafe fn copied(from: *const c_void, size: usize) -> Option<Bytes> {
-    if from.is_null() {
-        return None;
+/// Memory for the bytes of many records: one allocation for all that fit, in place of some for each.
+#[derive(Default)]
+struct Arena {
+    free: BytesMut,
+}
+
+impl Arena {
+    unsafe fn copied(&mut self, from: *const c_void, size: usize) -> Option<Bytes> {
+        if from.is_null() {
+            return None;
+        }
+        if self.free.capacity() < size {
+            self.free = BytesMut::with_capacity(size.max(ARENA_BYTES));
+        }
+        // SAFETY: the caller says that `size` bytes are there.
+        self.free.extend_from_slice(unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) });
+        Some(self.free.split().freeze())
     }
-    // SAFETY: the caller says that `size` bytes are there.
-    Some(Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) }))
 }
 
 unsafe fn text(from: *const std::ffi::c_char) -> String {

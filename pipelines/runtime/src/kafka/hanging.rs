@@ -20,9 +20,9 @@ use super::client;
 use super::context::{Delivered, Quiet};
 use super::convert::{log_error, words};
 use super::layouts::Layouts;
-use super::member::{aborted, transactional};
 use super::options::KafkaOptions;
 use super::positions::Positions;
+use super::writer::{aborted, transactional};
 
 /// How long the records that are aborted may take.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -31,6 +31,7 @@ mod options;
 mod positions;
 mod reader;
 mod token;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -264,7 +265,7 @@ impl Log for KafkaLog {
         let hanging = Duration::from_millis(self.options.transaction_timeout_ms) + FENCED_LATELY;
         if first.elapsed() < hanging {
             tracing::info!(writer, "an earlier writer is fenced");
-            drop(member::transactional(&self.options, writer)?);
+            drop(writer::transactional(&self.options, writer)?);
         } else {
             hanging::settle(&self.options, writer, scope, &self.layouts)?;
         }
