@@ -13,6 +13,7 @@ pub mod epochs;
 pub mod outputs;
 pub mod process;
 pub mod random;
+pub mod results;
 pub mod shipped;
 pub mod site;
 pub mod ticks;
