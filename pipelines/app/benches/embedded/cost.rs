@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use serde_json::json;
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::worker::{Worker, WorkerOptions};
 use tidewire_runtime::registry::open_book;
 use tidewire_schemas::SchemaBook;
+use tidewire_tests::results::{Better, Results, median};
 
-use crate::median;
 use crate::timed::{Spent, Timed};
 
 /// Bytes asked of the log at once, as a worker does.
@@ -159,25 +158,32 @@ impl Figures {
         }
     }
 
-    pub fn json(&self, workload: &str) -> String {
-        let Some(Round { records, outputs, .. }) = self.whole.first() else { return String::new() };
-        let named = |rows: &[(&str, f64)]| {
-            rows.iter()
-                .map(|(name, ns)| ((*name).to_owned(), json!(ns.round())))
-                .collect::<serde_json::Map<_, _>>()
-        };
-        let value = json!({
-            "bench": "embedded",
-            "workload": workload,
-            "records": records,
-            "outputs": outputs,
-            "rounds": self.whole.len(),
-            "records_per_s": (1e9 / self.total()).round(),
-            "ns_a_record": self.total().round(),
-            "parts_ns": named(&self.parts()),
-            "ceilings_ns": named(&self.ceiling()),
-        });
-        serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+    pub fn add_to(&self, results: &mut Results) {
+        let Some(Round { records, outputs, .. }) = self.whole.first() else { return };
+        let totals: Vec<f64> = self.whole.iter().map(|round| round.total).collect();
+        let per_s = totals.iter().map(|nanos| 1e9 / nanos).collect();
+        results.add("throughput", "records/s", Better::More, per_s);
+        results.add("cost", "ns/record", Better::Less, totals);
+        for (place, (name, nanos)) in self.parts().into_iter().enumerate() {
+            let rounds = (0..self.whole.len()).map(|round| self.round_parts(round)[place]).collect();
+            results.add_part(name, "ns/record", Better::Less, nanos, rounds);
+        }
+        let both = self.read.iter().zip(&self.decode).map(|(read, decode)| read + decode).collect();
+        let rounds = [self.read.clone(), both, self.copy.clone()];
+        for ((name, nanos), rounds) in self.ceiling().into_iter().zip(rounds) {
+            results.add_part(name, "ns/record", Better::Less, nanos, rounds);
+        }
+        results.set_ceiling("cost", "log read and decode");
+        results.add("records", "records", Better::Neither, vec![*records as f64]);
+        results.add("outputs", "outputs", Better::Neither, vec![*outputs as f64]);
+    }
+
+    /// The parts of one round, as [`Self::parts`].
+    fn round_parts(&self, round: usize) -> [f64; 5] {
+        let (whole, bare, decode) = (self.whole[round], self.bare[round], self.decode[round]);
+        let rest = bare.total - bare.read - bare.commit;
+        let operators = whole.total - whole.read - whole.commit - rest;
+        [whole.read, decode, (rest - decode).max(0.0), operators.max(0.0), whole.commit]
     }
 }
 

@@ -8,16 +8,17 @@ use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
 use tidewire_engine::worker::{Worker, WorkerOptions};
 use tidewire_runtime::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::open_book;
+use tidewire_tests::results::{Better, Results};
 use tidewire_tests::ticks::{Market, record};
 
-use crate::bars;
 use crate::timed::{Spent, Timed};
+use crate::{bars, set_trades};
 
 /// Between two looks at what is due.
 const STEP: Duration = Duration::from_micros(200);
 
 /// The load is an open loop in a thread of its own; it writes what has fallen due.
-pub fn print(market: Market, rate: u64, seconds: u64) {
+pub fn print(results: &mut Results, market: Market, rate: u64, seconds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { durability: Durability::Buffered, ..EmbeddedOptions::default() };
     let log = EmbeddedLog::open(folder.path().join("log"), options).unwrap();
@@ -52,6 +53,15 @@ pub fn print(market: Market, rate: u64, seconds: u64) {
     });
     let seen = spent.latencies_us();
     let at = |quantile| seen.value_at_quantile(quantile);
+    set_trades(results, market, rate * seconds);
+    results.set("workload", "bars");
+    results.set("rate", rate);
+    results.set("seconds", seconds);
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)] {
+        results.add(&format!("latency/{rate}/{name}"), "us", Better::Less, vec![at(quantile) as f64]);
+    }
+    results.add(&format!("latency/{rate}/greatest"), "us", Better::Less, vec![seen.max() as f64]);
+    results.add(&format!("latency/{rate}/ticks"), "ticks", Better::Neither, vec![seen.len() as f64]);
     println!(
         "{rate} ticks/s, received to ready for commit: p50 {} us, p99 {} us, p99.9 {} us, p99.99 {} us, greatest {} us ({} ticks)",
         at(0.5),

@@ -3,13 +3,13 @@
 //! `cargo bench -p tidewire --bench embedded`. WORKLOAD is `bars` (tests/peers/bars.toml over made trades, the default) or
 //! `market-intel` (its first stage over the captures that ship). MODE is one of
 //!
-//! * `cost` (the default): by part, beside ceilings of the same run; JSON names a file for the figures;
+//! * `cost` (the default): by part, beside ceilings of the same run;
 //! * `scaling`: one worker and two, on instruments that trade alike;
 //! * `growth`: with 10 to 100,000 symbols, 1 and 100 copies of the rule, 10 ms and 10 s of disorder;
 //! * `latency`: from received to ready for commit, at RATE (100000) ticks a second for SECONDS (10).
 //!
-//! TICKS (1000000), SYMBOLS (100), SKEW (1.0), DISORDER_MS (0) and ROUNDS (5) change what is done; docs/benchmarks.md
-//! describes it.
+//! TICKS (1000000), SYMBOLS (100), SKEW (1.0), DISORDER_MS (0) and ROUNDS (5) change what is done, and JSON names a file for
+//! the results; docs/benchmarks.md describes them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,22 +32,33 @@ use tidewire::files::load_text;
 use tidewire_engine::log::Log;
 use tidewire_engine::plan::StageSpec;
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
+use tidewire_tests::results::Results;
 use tidewire_tests::root;
 use tidewire_tests::ticks::Market;
 
 fn main() {
     let rounds = usize::try_from(number("ROUNDS", 5)).unwrap();
     let ticks = number("TICKS", 1_000_000);
-    match text("MODE", "cost").as_str() {
-        "cost" => cost(rounds, ticks),
-        "scaling" => scaling::print(Market { skew: 0.0, ..market() }, ticks, rounds),
-        "growth" => growth::print(market(), ticks, rounds),
-        "latency" => latency::print(market(), number("RATE", 100_000), number("SECONDS", 10)),
+    let mode = text("MODE", "cost");
+    // Modes measure different things, so their results are those of different benches.
+    let bench = if mode == "cost" { "embedded".to_owned() } else { format!("embedded-{mode}") };
+    let mut results = Results::new(&bench);
+    results.set("mode", &mode);
+    match mode.as_str() {
+        "cost" => cost(&mut results, rounds, ticks),
+        "scaling" => scaling::print(&mut results, Market { skew: 0.0, ..market() }, ticks, rounds),
+        "growth" => growth::print(&mut results, market(), ticks, rounds),
+        "latency" => {
+            latency::print(&mut results, market(), number("RATE", 100_000), number("SECONDS", 10));
+        }
         other => panic!("MODE is {other}: use cost, scaling, growth or latency"),
+    }
+    if let Ok(file) = std::env::var("JSON") {
+        results.write(file).unwrap();
     }
 }
 
-fn cost(rounds: usize, ticks: u64) {
+fn cost(results: &mut Results, rounds: usize, ticks: u64) {
     let workload = text("WORKLOAD", "bars");
     let folder = tempfile::tempdir().unwrap();
     let (topic, stage) = match workload.as_str() {
@@ -59,15 +70,23 @@ fn cost(rounds: usize, ticks: u64) {
         other => panic!("WORKLOAD is {other}: use bars or market-intel"),
     };
     let log = EmbeddedLog::open(folder.path().join("log"), EmbeddedOptions::default()).unwrap();
+    results.set("workload", &workload);
+    results.set("rounds", rounds);
     if workload == "bars" {
         load::trades(&log, topic, market(), ticks);
+        set_trades(results, market(), ticks);
     }
     let log: Arc<dyn Log> = log;
     let figures = cost::measure(&log, topic, &stage, rounds);
     figures.print(&workload, &stage);
-    if let Ok(file) = std::env::var("JSON") {
-        std::fs::write(file, figures.json(&workload)).unwrap();
-    }
+    figures.add_to(results);
+}
+
+/// Says which trades are made.
+fn set_trades(results: &mut Results, market: Market, ticks: u64) {
+    results.set_market(&market);
+    results.set("disorder_ms", market.disorder_ms);
+    results.set("ticks", ticks);
 }
 
 /// A market as the variables say.
@@ -98,9 +117,4 @@ fn number(name: &str, or: u64) -> u64 {
 
 fn text(name: &str, or: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| or.to_owned())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

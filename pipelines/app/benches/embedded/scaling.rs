@@ -9,11 +9,12 @@ use tidewire_engine::plan::StageSpec;
 use tidewire_engine::worker::{Worker, WorkerOptions};
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::open_book;
+use tidewire_tests::results::{Better, Results, median};
 use tidewire_tests::ticks::Market;
 
-use crate::{bars, load, median};
+use crate::{bars, load, set_trades};
 
-pub fn print(market: Market, ticks: u64, rounds: usize) {
+pub fn print(results: &mut Results, market: Market, ticks: u64, rounds: usize) {
     let folder = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(folder.path().join("log"), EmbeddedOptions::default()).unwrap();
     load::trades(&log, "peer.ticks", market, ticks);
@@ -26,7 +27,14 @@ pub fn print(market: Market, ticks: u64, rounds: usize) {
             rates[place].push(run(&log, &stage, round, workers, total));
         }
     }
+    set_trades(results, market, ticks);
+    results.set("workload", "bars");
+    results.set("rounds", rounds);
+    let times = rates[0].iter().zip(&rates[1]).map(|(one, two)| two / one).collect();
+    results.add("1 worker/throughput", "records/s", Better::More, rates[0].clone());
+    results.add("2 workers/throughput", "records/s", Better::More, rates[1].clone());
     let [one, two] = rates.map(median);
+    results.add_part("2 workers to 1", "times", Better::More, two / one, times);
     println!("1 worker {one:.0} records/s, 2 workers {two:.0} records/s: {:.2} times", two / one);
 }
 

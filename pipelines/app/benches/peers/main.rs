@@ -36,9 +36,14 @@ use bed::Bed;
 use cluster::Cluster;
 use engines::Engine;
 use report::Report;
+use tidewire_tests::results::Results;
 use tidewire_tests::ticks::Market;
 
+/// The engines that are measured where nothing else is asked for.
+const ALL: &str = "tidewire,streams-defaults,streams-tuned";
+
 fn main() {
+    let mut results = Results::new("peers");
     let number = |name: &str, or: u64| std::env::var(name).map_or(or, |text| text.parse().expect(name));
     let list = |name: &str, or: &str| -> Vec<String> {
         let text = std::env::var(name).unwrap_or_else(|_| or.to_owned());
@@ -51,10 +56,7 @@ fn main() {
     };
     let ticks = number("TICKS", 1_000_000);
     let workers = number("WORKERS", 1);
-    let engines: Vec<Engine> = list("ENGINES", "tidewire,streams-defaults,streams-tuned")
-        .iter()
-        .map(|name| Engine::named(name))
-        .collect();
+    let engines: Vec<Engine> = list("ENGINES", ALL).iter().map(|name| Engine::named(name)).collect();
     let java = engines.iter().any(|engine| *engine != Engine::Tidewire).then(engines::build_streams);
 
     let cluster = Cluster::find_or_start();
@@ -79,16 +81,21 @@ fn main() {
         eprintln!("bare librdkafka: the same ticks, as many bytes out");
         report.bare = Some(bare::through(&bed, ticks, outputs.records(), outputs.bytes()));
     }
-    for rate in list("RATES", "10000") {
+    let (rates, seconds) = (list("RATES", "10000"), number("SECONDS", 20));
+    results.set("engines", list("ENGINES", ALL).join(","));
+    results.set("rates", rates.join(","));
+    results.set("seconds", seconds);
+    for rate in rates {
         let rate: u64 = rate.parse().expect("RATES");
         for engine in &engines {
             eprintln!("{engine}: {rate} ticks/s");
-            let span = Duration::from_secs(number("SECONDS", 20));
+            let span = Duration::from_secs(seconds);
             report.latencies.push((*engine, rate, latency::at(&bed, *engine, workers, rate, span)));
         }
     }
     report.print();
     if let Ok(file) = std::env::var("JSON") {
-        std::fs::write(file, report.json()).unwrap();
+        report.add_to(&mut results);
+        results.write(file).unwrap();
     }
 }

@@ -1,7 +1,7 @@
-//! The figures, for people and as JSON.
+//! The figures, for people and as a file.
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use tidewire_tests::results::{Better, Results};
 use tidewire_tests::ticks::Market;
 
 use crate::backlog::Through;
@@ -67,41 +67,38 @@ impl Report {
         }
     }
 
-    pub fn json(&self) -> String {
-        let row = |name: String, through: &Through| {
-            json!({
-                "engine": name,
-                "ticks_per_s": through.per_s.round(),
-                "cpu_us_a_tick": (through.cpu_us * 100.0).round() / 100.0,
-                "peak_bytes": through.peak_bytes,
-            })
-        };
-        let mut through: Vec<Value> =
-            self.through.iter().map(|(engine, through)| row(engine.to_string(), through)).collect();
-        through.extend(self.bare.iter().map(|bare| row("bare".to_owned(), bare)));
-        let outputs = self.outputs.iter().map(|(engine, bars, signals, digest)| {
-            json!({ "engine": engine.to_string(), "bars": bars, "signals": signals, "digest": digest })
-        });
-        let latencies = self.latencies.iter().map(|(engine, rate, seen)| {
-            let mut row = json!({ "engine": engine.to_string(), "ticks_per_s": rate, "bars": seen.len() });
-            for (name, at) in QUANTILES.iter().filter(|_| !seen.is_empty()) {
-                row[format!("{name}_us")] = seen.value_at_quantile(*at).into();
+    pub fn add_to(&self, results: &mut Results) {
+        results.set("workload", "bars");
+        results.set("ticks", self.ticks);
+        results.set("workers", self.workers);
+        if let Some(market) = &self.market {
+            results.set_market(market);
+        }
+        let engines = self.through.iter().map(|(engine, through)| (engine.to_string(), through));
+        let bare = self.bare.iter().map(|through| ("bare".to_owned(), through));
+        for (name, through) in engines.chain(bare) {
+            let peak_mb = through.peak_bytes as f64 / 1e6;
+            results.add(&format!("{name}/throughput"), "ticks/s", Better::More, vec![through.per_s]);
+            results.add(&format!("{name}/cpu"), "us/tick", Better::Less, vec![through.cpu_us]);
+            results.add(&format!("{name}/memory"), "MB", Better::Less, vec![peak_mb]);
+        }
+        for (engine, _) in self.through.iter().filter(|_| self.bare.is_some()) {
+            for what in ["throughput", "cpu"] {
+                results.set_ceiling(&format!("{engine}/{what}"), &format!("bare/{what}"));
             }
-            row
-        });
-        let market = self.market.map(|market| {
-            json!({ "seed": market.seed, "symbols": market.symbols, "skew": market.skew, "partitions": market.partitions })
-        });
-        let all = json!({
-            "bench": "peers",
-            "workload": "bars",
-            "ticks": self.ticks,
-            "workers": self.workers,
-            "market": market,
-            "outputs": outputs.collect::<Vec<_>>(),
-            "throughput": through,
-            "latency": latencies.collect::<Vec<_>>(),
-        });
-        serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
+        }
+        for (engine, bars, signals, digest) in &self.outputs {
+            results.add(&format!("{engine}/bars"), "outputs", Better::Neither, vec![*bars as f64]);
+            results.add(&format!("{engine}/signals"), "outputs", Better::Neither, vec![*signals as f64]);
+            results.note(&format!("{engine}/digest"), digest);
+        }
+        for (engine, rate, seen) in &self.latencies {
+            let name = format!("{engine}/latency/{rate}");
+            for (quantile, at) in QUANTILES.iter().filter(|_| !seen.is_empty()) {
+                let ms = seen.value_at_quantile(*at) as f64 / 1e3;
+                results.add(&format!("{name}/{quantile}"), "ms", Better::Less, vec![ms]);
+            }
+            results.add(&format!("{name}/bars"), "outputs", Better::Neither, vec![seen.len() as f64]);
+        }
     }
 }

@@ -134,7 +134,7 @@ metrics! {
     faults: Count<ByCode>, "counter", "tidewire_faults_total", "Failures of operators; each costs its task a recovery";
 
     epochs: Count<ByKind>, "counter", "tidewire_epochs_total", "Committed epochs";
-    epoch_duration: Durations<ByWorker>, "histogram", "tidewire_epoch_duration_seconds", "From reading to durable commit, for a worker's epochs of one step together";
+    epoch_duration: Durations<ByWorker>, "histogram", "tidewire_epoch_duration_seconds", "From the first read to the durable commit, for a worker's epochs of one transaction together";
     commit_duration: Durations<ByWorker>, "histogram", "tidewire_commit_duration_seconds", "Time of a commit, whatever its outcome";
     commits: Count<ByOutcome>, "counter", "tidewire_commits_total", "Commits by outcome: done, aborted, unknown, fenced, failed";
     event_latency: Durations<ByStage>, "histogram", "tidewire_event_latency_seconds", "From the newest event time of an epoch's inputs to its durable commit: means something for live feeds alone";
