@@ -84,6 +84,13 @@ impl Market {
         Trades { market: self, random, number: 0, instruments, shares }
     }
 
+    /// A trade of each instrument, all at one time, with its partition.
+    pub fn each(self, time_us: i64) -> Vec<(u32, Trade)> {
+        let instruments = self.trades().instruments;
+        let one = |instrument| trade(instrument, time_us, time_us, 1, true);
+        instruments.iter().map(|instrument| (instrument.partition, one(instrument))).collect()
+    }
+
     /// For each partition with an instrument a trade so late that it closes all windows before `after` trades.
     pub fn last(self, after: u64) -> Vec<(u32, Trade)> {
         let time_us = self.from_us + i64::try_from(after * 1_000_000 / self.per_s).unwrap() + 600_000_000;

@@ -30,6 +30,7 @@ use cluster::Cluster;
 use pipeline::{Bed, Running};
 use readers::Watched;
 use report::{Rate, Report};
+use tidewire_tests::results::Results;
 
 #[test]
 fn every_signal_and_order_is_seen_once_by_every_reader() {
@@ -70,7 +71,10 @@ fn every_signal_and_order_is_seen_once_by_every_reader() {
     assert!(two.order_us.len() > 40 && two.commit_us.len() > 10, "{}", two.order_us.len());
     report.two_stages = Some(two);
     report.print();
-    let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
-    assert_eq!(json["rates"][0]["readers"][1]["signals"], 600);
-    assert!(json["ratio"].as_f64().unwrap() > 0.0);
+    let mut results = Results::new("kafka");
+    report.add_to(&mut results);
+    let of = |name: &str| results.figures.iter().find(|figure| figure.name == name).unwrap();
+    assert_eq!(of("read_uncommitted/latency/200/signals").repeats, [600.0]);
+    assert!(of("tidewire/throughput").ratio.unwrap() > 0.0);
+    assert!(of("two stages/tick to order/2000/p99").value > 0.0);
 }

@@ -1,8 +1,9 @@
 //! The graph of a task on timely dataflow. Nothing outside this file knows timely.
 //!
-//! A task is one single-threaded timely worker with one dataflow. Epochs are timely timestamps: each operator waits
-//! until the frontier says that all its edges are complete for the epoch, takes them in one order, and sends on
-//! exactly one bundle, even an empty one, so that time reaches operators whose upstream was silent.
+//! A task is one single-threaded timely worker with one dataflow. Exactly one bundle passes each edge in an epoch, even an
+//! empty one, so an operator runs once it has one of each upstream, and the epoch is over when every operator has run.
+//! Timely's own times stay where they are: to have each epoch pass as a timestamp through the frontiers of all operators
+//! costs more than what most epochs do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::input::Input as _;
-use timely::dataflow::operators::{Concatenate, Operator, Probe, probe};
+use timely::dataflow::operators::generic::Operator as _;
+use timely::dataflow::operators::Concatenate;
 use timely::dataflow::{InputHandleVec, Stream};
 use timely::worker::Worker;
 
@@ -45,6 +47,8 @@ struct Shared {
     names: RefCell<Interner>,
     epoch: RefCell<Option<Epoch>>,
     outputs: RefCell<Vec<Option<NodeOutput>>>,
+    /// Operators that ran in this epoch.
+    ran: Cell<usize>,
     fault: RefCell<Option<NodeFault>>,
     clock: Cell<Option<MonotonicNs>>,
 }
@@ -56,10 +60,8 @@ pub type MonotonicNs = fn() -> u64;
 pub struct Graph {
     worker: Worker,
     input: InputHandleVec<u64, Bundle>,
-    probe: probe::Handle<u64>,
     nodes: Vec<Rc<RefCell<Node>>>,
     shared: Rc<Shared>,
-    epoch: u64,
 }
 
 impl Graph {
@@ -74,12 +76,13 @@ impl Graph {
             names: RefCell::default(),
             epoch: RefCell::default(),
             outputs: RefCell::new(specs.iter().map(|_| None).collect()),
+            ran: Cell::default(),
             fault: RefCell::default(),
             clock: Cell::default(),
         });
         let mut worker = Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
-        let (input, probe) = connect(&mut worker, specs, &nodes, &shared);
-        Ok(Self { worker, input, probe, nodes, shared, epoch: 0 })
+        let input = connect(&mut worker, specs, &nodes, &shared);
+        Ok(Self { worker, input, nodes, shared })
     }
 
     /// The operators, in the order of the stage.
@@ -106,9 +109,9 @@ impl Graph {
         for (place, items) in inputs.into_iter().enumerate() {
             self.input.send(Bundle { from: Upstream::Input(place), items: Rc::new(items) });
         }
-        self.epoch += 1;
-        self.input.advance_to(self.epoch);
-        while self.probe.less_than(&self.epoch) {
+        self.input.flush();
+        self.shared.ran.set(0);
+        while self.shared.ran.get() < self.nodes.len() {
             self.worker.step();
         }
         *self.shared.epoch.borrow_mut() = None;
@@ -120,33 +123,27 @@ impl Graph {
     }
 }
 
-/// Lifts each operator into the dataflow; returns its one input and the probe behind all of it.
+/// Lifts each operator into the dataflow; returns its one input.
 fn connect(
     worker: &mut Worker,
     specs: &[NodeSpec],
     nodes: &[Rc<RefCell<Node>>],
     shared: &Rc<Shared>,
-) -> (InputHandleVec<u64, Bundle>, probe::Handle<u64>) {
+) -> InputHandleVec<u64, Bundle> {
     worker.dataflow::<u64, _, _>(|scope| {
         let (input, source) = scope.new_input::<Bundle>();
         let mut streams: Vec<Stream<'_, u64, Vec<Bundle>>> = Vec::with_capacity(specs.len());
         for (place, spec) in specs.iter().enumerate() {
-            let from: Vec<_> = spec
-                .from
-                .iter()
-                .filter_map(|upstream| match upstream {
-                    Upstream::Node(node) => streams.get(*node).cloned(),
-                    Upstream::Input(_) => None,
-                })
-                // Every operator hears of every epoch, whatever feeds it.
-                .chain([source.clone()])
-                .collect();
+            let fed = spec.from.iter().any(|upstream| matches!(upstream, Upstream::Input(_)));
+            let above = spec.from.iter().filter_map(|upstream| match upstream {
+                Upstream::Node(node) => streams.get(*node).cloned(),
+                Upstream::Input(_) => None,
+            });
+            let from: Vec<_> = above.chain(fed.then(|| source.clone())).collect();
             let merged = scope.concatenate(from);
             streams.push(lift(merged, spec, place, Rc::clone(&nodes[place]), Rc::clone(shared)));
         }
-        streams.push(source);
-        let (probe, _) = scope.concatenate(streams).probe();
-        (input, probe)
+        input
     })
 }
 
@@ -159,30 +156,28 @@ fn lift<'scope>(
     shared: Rc<Shared>,
 ) -> Stream<'scope, u64, Vec<Bundle>> {
     let from = spec.from.clone();
-    let mut waiting: BTreeMap<u64, Vec<Bundle>> = BTreeMap::new();
-    merged.unary_notify(Pipeline, &spec.id, None, move |input, output, notificator| {
-        input.for_each_time(|time, bundles| {
-            let arrived = waiting.entry(*time.time()).or_default();
-            arrived.extend(bundles.flat_map(|bundle| bundle.drain(..)).filter(|b| from.contains(&b.from)));
-            notificator.notify_at(time.retain(output.output_index()));
-        });
-        notificator.for_each(|time, _, _| {
-            let arrived = waiting.remove(time.time()).unwrap_or_default();
-            let edges: Vec<_> = from
-                .iter()
-                .map(|upstream| {
-                    let bundle = arrived.iter().find(|bundle| bundle.from == *upstream);
-                    bundle.map_or_else(Rc::default, |bundle| Rc::clone(&bundle.items))
-                })
-                .collect();
-            let items = run_node(&node, place, &edges, &shared);
-            output.session(&time).give(Bundle { from: Upstream::Node(place), items });
-        });
+    let mut edges: Vec<Option<Rc<Vec<Item>>>> = vec![None; from.len()];
+    merged.unary(Pipeline, &spec.id, |_, _| {
+        move |input, output| {
+            input.for_each_time(|time, bundles| {
+                for bundle in bundles.flat_map(|bundles| bundles.drain(..)) {
+                    for (edge, _) in edges.iter_mut().zip(&from).filter(|(_, from)| **from == bundle.from) {
+                        *edge = Some(Rc::clone(&bundle.items));
+                    }
+                }
+                if edges.iter().all(Option::is_some) {
+                    let taken: Vec<_> = edges.iter_mut().filter_map(Option::take).collect();
+                    let items = run_node(&node, place, &taken, &shared);
+                    output.session(&time).give(Bundle { from: Upstream::Node(place), items });
+                }
+            });
+        }
     })
 }
 
 /// Runs one operator, unless one before it failed; keeps what it gave out and passes it on.
 fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared: &Shared) -> Rc<Vec<Item>> {
+    shared.ran.set(shared.ran.get() + 1);
     if shared.fault.borrow().is_some() {
         return Rc::default();
     }

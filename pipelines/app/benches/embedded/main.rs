@@ -6,7 +6,8 @@
 //! * `cost` (the default): by part, beside ceilings of the same run;
 //! * `scaling`: one worker and two, on instruments that trade alike;
 //! * `growth`: with 10 to 100,000 symbols, 1 and 100 copies of the rule, 10 ms and 10 s of disorder;
-//! * `latency`: from received to ready for commit, at RATE (100000) ticks a second for SECONDS (10).
+//! * `latency`: from received to ready for commit, at RATE (100000) ticks a second for SECONDS (10);
+//! * `memory`: at rest, by key and feature with KEYS (100000) instruments, and over RECORDS (100000000) records.
 //!
 //! TICKS (1000000), SYMBOLS (100), SKEW (1.0), DISORDER_MS (0) and ROUNDS (5) change what is done, and JSON names a file for
 //! the results; docs/benchmarks.md describes them.
@@ -23,6 +24,7 @@ mod cost;
 mod growth;
 mod latency;
 mod load;
+mod memory;
 mod scaling;
 mod timed;
 
@@ -51,7 +53,10 @@ fn main() {
         "latency" => {
             latency::print(&mut results, market(), number("RATE", 100_000), number("SECONDS", 10));
         }
-        other => panic!("MODE is {other}: use cost, scaling, growth or latency"),
+        "memory" => memory::print(&mut results, market(), number("KEYS", 100_000), number("RECORDS", 100_000_000)),
+        // A process of its own that `memory` starts.
+        "keys" => memory::print_of_keys(number("KEYS", 100_000), number("FEATURES", 1)),
+        other => panic!("MODE is {other}: use cost, scaling, growth, latency or memory"),
     }
     if let Ok(file) = std::env::var("JSON") {
         results.write(file).unwrap();

@@ -34,6 +34,7 @@ use cluster::Cluster;
 use pipeline::{Bed, Running};
 use readers::Watched;
 use report::{Rate, Report};
+use tidewire_tests::results::Results;
 
 /// Ticks before the measured ones of each rate, in seconds: connections and caches warm up.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -41,6 +42,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const LONG_WARM_UP: Duration = Duration::from_secs(30);
 
 fn main() {
+    let mut results = Results::new("kafka");
     let number = |name: &str, or: u64| std::env::var(name).map_or(or, |text| text.parse().expect(name));
     let rates = std::env::var("RATES").unwrap_or_else(|_| "1000,10000,50000".to_owned());
     let rates = rates.split(',').map(str::trim).filter(|rate| !rate.is_empty());
@@ -87,6 +89,7 @@ fn main() {
     }
     report.print();
     if let Ok(file) = std::env::var("JSON") {
-        std::fs::write(file, report.json()).unwrap();
+        report.add_to(&mut results);
+        results.write(file).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! The figures, for people and as JSON.
 
-use serde_json::{Value, json};
+use tidewire_tests::results::{Better, Results};
 
 use crate::readers::Seen;
 use crate::two_stages::TwoStages;
@@ -64,11 +64,7 @@ fn print_two_stages(two: &TwoStages) {
         two.rate
     );
     let commit_p99 = two.commit_us.value_at_quantile(0.99) as f64;
-    for (name, seen) in [
-        ("the broker's own commit", &two.commit_us),
-        ("tick to signal", &two.signal_us),
-        ("tick to order", &two.order_us),
-    ] {
+    for (name, seen) in two.rows() {
         let ms = |quantile| seen.value_at_quantile(quantile) as f64 / 1_000.0;
         println!(
             "  {name:<32} {:>8.2}  {:>8.2}  {:>8.2}  {:>8}  {:>8.1}",
@@ -135,42 +131,47 @@ impl Report {
         println!("* above {:.0} % of the throughput at saturation", NEAR_SATURATION * 100.0);
     }
 
-    pub fn json(&self) -> String {
-        let rates: Vec<Value> = self
-            .rates
-            .iter()
-            .map(|rate| {
-                let readers = rate.readers.iter().map(|row| {
-                    json!({
-                        "isolation": row.isolation,
-                        "signals": row.signals,
-                        "expected": row.expected,
-                        "seen_twice": row.doubled,
-                        "p50_us": row.p50_us,
-                        "p99_us": row.p99_us,
-                        "p999_us": row.p999_us,
-                        "max_us": row.max_us,
-                    })
-                });
-                json!({
-                    "ticks_per_s": rate.ticks_per_s,
-                    "near_saturation": self.near_saturation(rate),
-                    "readers": readers.collect::<Vec<_>>(),
-                })
-            })
-            .collect();
-        let all = json!({
-            "partitions": self.partitions,
-            "workers": self.workers,
-            "backlog_ticks": self.backlog,
-            "signal_bytes": self.signal_bytes,
-            "through_per_s": self.through_per_s.round(),
-            "through_cpu_us": (self.through_cpu_us * 10.0).round() / 10.0,
-            "bare_cpu_us": (self.bare_cpu_us * 10.0).round() / 10.0,
-            "bare_per_s": self.bare_per_s.round(),
-            "ratio": (self.through_per_s / self.bare_per_s * 1_000.0).round() / 1_000.0,
-            "rates": rates,
-        });
-        serde_json::to_string_pretty(&all).unwrap_or_default()
+    pub fn add_to(&self, results: &mut Results) {
+        results.set("partitions", self.partitions);
+        results.set("workers", self.workers);
+        results.set("backlog_ticks", self.backlog);
+        if self.backlog > 0 {
+            results.set("signal_bytes", self.signal_bytes);
+            for (name, per_s, cpu_us) in [
+                ("tidewire", self.through_per_s, self.through_cpu_us),
+                ("bare", self.bare_per_s, self.bare_cpu_us),
+            ] {
+                results.add(&format!("{name}/throughput"), "ticks/s", Better::More, vec![per_s]);
+                results.add(&format!("{name}/cpu"), "us/tick", Better::Less, vec![cpu_us]);
+            }
+            results.set_ceiling("tidewire/throughput", "bare/throughput");
+            results.set_ceiling("tidewire/cpu", "bare/cpu");
+        }
+        for rate in &self.rates {
+            for row in &rate.readers {
+                let name = format!("{}/latency/{}", row.isolation, rate.ticks_per_s);
+                if self.near_saturation(rate) {
+                    results.note(&name, "near saturation: a queue's latency");
+                }
+                let at = [("p50", row.p50_us), ("p99", row.p99_us), ("p99.9", row.p999_us)];
+                for (quantile, us) in at {
+                    results.add(&format!("{name}/{quantile}"), "ms", Better::Less, vec![us as f64 / 1e3]);
+                }
+                let counts = [("signals", row.signals), ("expected", row.expected), ("seen twice", row.doubled)];
+                for (what, count) in counts {
+                    results.add(&format!("{name}/{what}"), "signals", Better::Neither, vec![count as f64]);
+                }
+            }
+        }
+        if let Some(two) = &self.two_stages {
+            for (what, seen) in two.rows() {
+                let name = format!("two stages/{what}/{}", two.rate);
+                for (quantile, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+                    let ms = seen.value_at_quantile(at) as f64 / 1e3;
+                    results.add(&format!("{name}/{quantile}"), "ms", Better::Less, vec![ms]);
+                }
+                results.add(&format!("{name}/count"), "seen", Better::Neither, vec![seen.len() as f64]);
+            }
+        }
     }
 }

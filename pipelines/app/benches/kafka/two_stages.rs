@@ -39,6 +39,17 @@ pub struct TwoStages {
     pub refused: u64,
 }
 
+impl TwoStages {
+    /// What was measured, by name.
+    pub fn rows(&self) -> [(&'static str, &Histogram<u64>); 3] {
+        [
+            ("the broker's own commit", &self.commit_us),
+            ("tick to signal", &self.signal_us),
+            ("tick to order", &self.order_us),
+        ]
+    }
+}
+
 /// Runs both stages at `rate` ticks a second, for `warm_up` and then for `span`.
 pub fn at(
     cluster: &Cluster,

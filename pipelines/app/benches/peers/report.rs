@@ -1,7 +1,7 @@
 //! The figures, for people and as a file.
 
 use hdrhistogram::Histogram;
-use tidewire_tests::results::{Better, Results};
+use tidewire_tests::results::{Better, Results, median};
 use tidewire_tests::ticks::Market;
 
 use crate::backlog::Through;
@@ -12,18 +12,22 @@ pub struct Report {
     pub ticks: u64,
     pub workers: u64,
     pub market: Option<Market>,
-    pub through: Vec<(Engine, Through)>,
+    /// Of each repeat.
+    pub through: Vec<(Engine, Vec<Through>)>,
     /// Bars, signals and digest of all of them.
     pub outputs: Vec<(Engine, u64, u64, String)>,
-    pub bare: Option<Through>,
+    pub bare: Vec<Through>,
     pub latencies: Vec<(Engine, u64, Histogram<u64>)>,
 }
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 impl Report {
-    fn ours(&self) -> Option<Through> {
-        self.through.iter().find(|(engine, _)| *engine == Engine::Tidewire).map(|(_, through)| *through)
+    /// What was measured in each repeat, by name; bare librdkafka last.
+    fn rows(&self) -> Vec<(String, &[Through])> {
+        let engines = self.through.iter().map(|(engine, rows)| (engine.to_string(), rows.as_slice()));
+        let bare = (!self.bare.is_empty()).then(|| ("bare".to_owned(), self.bare.as_slice()));
+        engines.chain(bare).collect()
     }
 
     pub fn print(&self) {
@@ -32,25 +36,23 @@ impl Report {
             println!("{engine:<18} {bars} bars, {signals} signals, digest {digest}");
         }
         println!("{:<18} {:>10} {:>12} {:>16} {:>8}", "", "ticks/s", "us CPU/tick", "ticks/CPU-s", "MB peak");
-        let bare = self.bare.iter().map(|through| ("bare librdkafka".to_owned(), *through));
-        for (name, row) in self.through.iter().map(|(engine, row)| (engine.to_string(), *row)).chain(bare) {
-            let peak = row.peak_bytes / 1_000_000;
-            println!(
-                "{name:<18} {:>10.0} {:>12.2} {:>16.0} {peak:>8}",
-                row.per_s,
-                row.cpu_us,
-                1e6 / row.cpu_us
-            );
+        let rows = self.rows();
+        for (name, repeats) in &rows {
+            let (per_s, cpu_us) = (middle(repeats, |row| row.per_s), middle(repeats, |row| row.cpu_us));
+            let peak = middle(repeats, |row| row.peak_bytes as f64 / 1e6);
+            println!("{name:<18} {per_s:>10.0} {cpu_us:>12.2} {:>16.0} {peak:>8.0}", 1e6 / cpu_us);
         }
-        if let Some(ours) = self.ours() {
-            if let Some(bare) = self.bare {
-                println!("tidewire to bare librdkafka: {:.2} of its throughput", ours.per_s / bare.per_s);
-            }
-            for (engine, row) in self.through.iter().filter(|(engine, _)| *engine != Engine::Tidewire) {
+        let is_ours = |name: &str| name == Engine::Tidewire.to_string();
+        if let Some((_, ours)) = rows.iter().find(|(name, _)| is_ours(name)) {
+            for (name, theirs) in rows.iter().filter(|(name, _)| !is_ours(name)) {
+                let pairs = ours.iter().zip(*theirs);
+                let rates = pairs.clone().map(|(ours, theirs)| ours.per_s / theirs.per_s).collect();
+                let costs = pairs.map(|(ours, theirs)| theirs.cpu_us / ours.cpu_us).collect();
                 println!(
-                    "tidewire to {engine}: {:.1} times its throughput, {:.1} times a CPU-second's",
-                    ours.per_s / row.per_s,
-                    row.cpu_us / ours.cpu_us
+                    "tidewire to {name}: {:.2} times its throughput, {:.2} times a CPU-second's, medians of {}",
+                    median(rates),
+                    median(costs),
+                    ours.len()
                 );
             }
         }
@@ -74,15 +76,14 @@ impl Report {
         if let Some(market) = &self.market {
             results.set_market(market);
         }
-        let engines = self.through.iter().map(|(engine, through)| (engine.to_string(), through));
-        let bare = self.bare.iter().map(|through| ("bare".to_owned(), through));
-        for (name, through) in engines.chain(bare) {
-            let peak_mb = through.peak_bytes as f64 / 1e6;
-            results.add(&format!("{name}/throughput"), "ticks/s", Better::More, vec![through.per_s]);
-            results.add(&format!("{name}/cpu"), "us/tick", Better::Less, vec![through.cpu_us]);
-            results.add(&format!("{name}/memory"), "MB", Better::Less, vec![peak_mb]);
+        for (name, repeats) in self.rows() {
+            let each = |of: fn(&Through) -> f64| repeats.iter().map(of).collect::<Vec<_>>();
+            results.add(&format!("{name}/throughput"), "ticks/s", Better::More, each(|row| row.per_s));
+            results.add(&format!("{name}/cpu"), "us/tick", Better::Less, each(|row| row.cpu_us));
+            let peak_mb = each(|row| row.peak_bytes as f64 / 1e6);
+            results.add(&format!("{name}/memory"), "MB", Better::Less, peak_mb);
         }
-        for (engine, _) in self.through.iter().filter(|_| self.bare.is_some()) {
+        for (engine, _) in self.through.iter().filter(|_| !self.bare.is_empty()) {
             for what in ["throughput", "cpu"] {
                 results.set_ceiling(&format!("{engine}/{what}"), &format!("bare/{what}"));
             }
@@ -101,4 +102,8 @@ impl Report {
             results.add(&format!("{name}/bars"), "outputs", Better::Neither, vec![seen.len() as f64]);
         }
     }
+}
+
+fn middle(repeats: &[Through], of: impl Fn(&Through) -> f64) -> f64 {
+    median(repeats.iter().map(of).collect())
 }
