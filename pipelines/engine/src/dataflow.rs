@@ -15,9 +15,9 @@ use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::vec::input::Input as _;
-use timely::dataflow::operators::generic::Operator as _;
 use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::generic::Operator as _;
+use timely::dataflow::operators::vec::input::Input as _;
 use timely::dataflow::{InputHandleVec, Stream};
 use timely::worker::Worker;
 

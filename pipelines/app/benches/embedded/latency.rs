@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
+use tidewire_engine::memory::MemoryLog;
 use tidewire_engine::worker::{Worker, WorkerOptions};
 use tidewire_runtime::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::open_book;
@@ -17,14 +18,23 @@ use crate::{bars, set_trades};
 /// Between two looks at what is due.
 const STEP: Duration = Duration::from_micros(200);
 
-/// The load is an open loop in a thread of its own; it writes what has fallen due.
+/// On a log in memory, which shows the engine alone, and on the embedded log, whose own threads write to the disk meanwhile.
 pub fn print(results: &mut Results, market: Market, rate: u64, seconds: u64) {
+    set_trades(results, market, rate * seconds);
+    results.set("workload", "bars");
+    results.set("rate", rate);
+    results.set("seconds", seconds);
+    print_on(results, "memory", Arc::new(MemoryLog::new()), market, rate, seconds);
     let folder = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { durability: Durability::Buffered, ..EmbeddedOptions::default() };
     let log = EmbeddedLog::open(folder.path().join("log"), options).unwrap();
+    print_on(results, "embedded", log, market, rate, seconds);
+}
+
+/// The load is an open loop in a thread of its own; it writes what has fallen due.
+fn print_on(results: &mut Results, on: &str, log: Arc<dyn Log>, market: Market, rate: u64, seconds: u64) {
     log.create_topic(&TopicSpec::new("peer.ticks", market.partitions)).unwrap();
     let stage = bars(|text| text);
-    let log: Arc<dyn Log> = log;
     tidewire_engine::driver::create_topics(&*log, &stage, 3_600_000).unwrap();
     let book = Arc::new(open_book(&*log).unwrap());
     let spent = Arc::new(Spent::default());
@@ -53,17 +63,13 @@ pub fn print(results: &mut Results, market: Market, rate: u64, seconds: u64) {
     });
     let seen = spent.latencies_us();
     let at = |quantile| seen.value_at_quantile(quantile);
-    set_trades(results, market, rate * seconds);
-    results.set("workload", "bars");
-    results.set("rate", rate);
-    results.set("seconds", seconds);
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)] {
-        results.add(&format!("latency/{rate}/{name}"), "us", Better::Less, vec![at(quantile) as f64]);
+        results.add(&format!("{on}/latency/{rate}/{name}"), "us", Better::Less, vec![at(quantile) as f64]);
     }
-    results.add(&format!("latency/{rate}/greatest"), "us", Better::Less, vec![seen.max() as f64]);
-    results.add(&format!("latency/{rate}/ticks"), "ticks", Better::Neither, vec![seen.len() as f64]);
+    results.add(&format!("{on}/latency/{rate}/greatest"), "us", Better::Less, vec![seen.max() as f64]);
+    results.add(&format!("{on}/latency/{rate}/ticks"), "ticks", Better::Neither, vec![seen.len() as f64]);
     println!(
-        "{rate} ticks/s, received to ready for commit: p50 {} us, p99 {} us, p99.9 {} us, p99.99 {} us, greatest {} us ({} ticks)",
+        "{on}: {rate} ticks/s, received to ready for commit: p50 {} us, p99 {} us, p99.9 {} us, p99.99 {} us, greatest {} us ({} ticks)",
         at(0.5),
         at(0.99),
         at(0.999),

@@ -53,7 +53,9 @@ fn main() {
         "latency" => {
             latency::print(&mut results, market(), number("RATE", 100_000), number("SECONDS", 10));
         }
-        "memory" => memory::print(&mut results, market(), number("KEYS", 100_000), number("RECORDS", 100_000_000)),
+        "memory" => {
+            memory::print(&mut results, market(), number("KEYS", 100_000), number("RECORDS", 100_000_000))
+        }
         // A process of its own that `memory` starts.
         "keys" => memory::print_of_keys(number("KEYS", 100_000), number("FEATURES", 1)),
         other => panic!("MODE is {other}: use cost, scaling, growth, latency or memory"),

@@ -11,10 +11,10 @@ use tidewire_engine::plan::StageSpec;
 use tidewire_engine::worker::{Worker, WorkerOptions};
 use tidewire_runtime::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::open_book;
+use tidewire_schemas::{SchemaBook, Trade};
 use tidewire_tests::process::resident_bytes;
 use tidewire_tests::results::{Better, Results};
 use tidewire_tests::root;
-use tidewire_schemas::{SchemaBook, Trade};
 use tidewire_tests::ticks::{Market, record};
 
 use crate::bars;
@@ -35,7 +35,10 @@ pub fn print(results: &mut Results, market: Market, keys: u64, records: u64) {
 
     let [one, many] = [1, FEATURES].map(|features| of_keys(keys, features));
     let each = (many - one) / (keys * (FEATURES - 1)) as f64;
-    println!("{keys} keys: {each:.0} bytes a key and feature; {:.0} a key with bars and one", one / keys as f64);
+    println!(
+        "{keys} keys: {each:.0} bytes a key and feature; {:.0} a key with bars and one",
+        one / keys as f64
+    );
     results.set("keys", keys);
     results.add("key and feature/memory", "bytes", Better::Less, vec![each]);
     results.add("key with bars and one feature/memory", "bytes", Better::Less, vec![one / keys as f64]);
@@ -46,7 +49,12 @@ pub fn print(results: &mut Results, market: Market, keys: u64, records: u64) {
     let rest: Vec<String> = looks.iter().map(|mb| format!("{mb:.0}")).collect();
     println!("over {records} records, in MB: {}", rest.join(" "));
     for (look, mb) in (1..).zip(&looks) {
-        results.add(&format!("after {} records/memory", records / LOOKS * look), "MB", Better::Less, vec![*mb]);
+        results.add(
+            &format!("after {} records/memory", records / LOOKS * look),
+            "MB",
+            Better::Less,
+            vec![*mb],
+        );
     }
 }
 

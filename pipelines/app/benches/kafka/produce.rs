@@ -20,7 +20,8 @@ pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
             Ok(()) => return,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
-                producer.poll(Duration::from_millis(1));
+                producer.poll(Duration::ZERO);
+                std::thread::sleep(Duration::from_micros(200));
             }
             Err((error, _)) => panic!("{error}"),
         }
@@ -41,7 +42,9 @@ pub fn transactional(bootstrap: &str, name: &str) -> BaseProducer {
 /// Commits. The library's commit would wait for confirmations too, but in steps of a tenth of a second.
 pub fn commit(producer: &BaseProducer) {
     while producer.in_flight_count() > 0 {
-        producer.poll(Duration::from_millis(1));
+        producer.poll(Duration::ZERO);
+        // The wrapper's own wait turns the processor through the last millisecond, which broker and engines need.
+        std::thread::sleep(Duration::from_micros(200));
     }
     producer.commit_transaction(PATIENCE).unwrap();
 }

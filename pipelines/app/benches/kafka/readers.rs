@@ -75,9 +75,9 @@ impl Reading {
                 if seen.expected != u64::MAX && last.elapsed() > PATIENCE {
                     break;
                 }
-                let Some(message) = consumer.poll(Duration::from_millis(20)) else { continue };
+                // An error is a connection that is made anew.
+                let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) else { continue };
                 let read_us = now_us();
-                let message = message.unwrap();
                 let Ok(Record::Signal(signal)) = book.decode(message.payload().unwrap_or_default()) else {
                     panic!("no signal at {}-{}", message.partition(), message.offset());
                 };

@@ -157,7 +157,8 @@ impl Report {
                 for (quantile, us) in at {
                     results.add(&format!("{name}/{quantile}"), "ms", Better::Less, vec![us as f64 / 1e3]);
                 }
-                let counts = [("signals", row.signals), ("expected", row.expected), ("seen twice", row.doubled)];
+                let counts =
+                    [("signals", row.signals), ("expected", row.expected), ("seen twice", row.doubled)];
                 for (what, count) in counts {
                     results.add(&format!("{name}/{what}"), "signals", Better::Neither, vec![count as f64]);
                 }

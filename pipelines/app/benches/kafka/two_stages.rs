@@ -117,9 +117,9 @@ fn orders(
         }
     };
     while !done.load(Ordering::SeqCst) {
-        let Some(message) = reader.poll(Duration::from_millis(5)) else { continue };
+        // An error is a connection that is made anew.
+        let Some(Ok(message)) = reader.poll(Duration::from_millis(5)) else { continue };
         let read_us = now_us();
-        let message = message.unwrap();
         // Two partitions are two streams: an order may be read before its intent.
         match bed.book.decode(message.payload().unwrap_or_default()).unwrap() {
             Record::OrderIntent(intent) => {

@@ -85,7 +85,10 @@ fn main() {
         }
         if let Some(outputs) = &first {
             let bare = bare::through(&bed, ticks, outputs.records(), outputs.bytes());
-            eprintln!("bare librdkafka: {:.0} ticks/s, {:.2} us of processor a tick", bare.per_s, bare.cpu_us);
+            eprintln!(
+                "bare librdkafka: {:.0} ticks/s, {:.2} us of processor a tick",
+                bare.per_s, bare.cpu_us
+            );
             report.bare.push(bare);
         }
     }
