@@ -49,7 +49,7 @@ fn every_signal_and_order_is_seen_once_by_every_reader() {
     let running = Running::start(&bed, report.workers);
     bed.wait_until_it_runs();
     let (warm_up, span) = (Duration::from_secs(1), Duration::from_secs(3));
-    let start_us = load::now_us() + 1_000_000;
+    let start_us = produce::now_us() + 1_000_000;
     let load = load::Load { rate: 200, warm_up, span, turns_after: 1, start_us };
     let seen = load.send(&bed, &Watched::ALL).finish();
     running.stop();

@@ -3,26 +3,17 @@
 //! In the open loop each tick has a time at which it is due, whether or not the one before is sent by then, and all
 //! latency counts from there: a pipeline or a broker that stands still is measured, not waited for.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tidewire_schemas::{EventTime, Quote, ReceivedTime};
 
 use crate::pipeline::Bed;
-use crate::produce::{self, PATIENCE};
+use crate::produce::{self, PATIENCE, now_us};
 use crate::readers::{Reading, Seen, Watched};
 
 /// Instruments, spread over the partitions evenly.
 pub const INSTRUMENTS: u64 = 64;
-/// Ticks are sent in stretches of so much, and are late by no more on account of it.
-const STRETCH_US: i64 = 1_000;
-
-/// Microseconds since 1970.
-pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_micros()).unwrap()
-}
 
 /// What was sent at a rate, and who reads what comes of it.
 pub struct Sent {
@@ -55,7 +46,7 @@ pub struct Load {
 impl Load {
     /// Sends all ticks while readers look for their signals.
     pub fn send(&self, bed: &Bed, watched: &[Watched]) -> Sent {
-        let producer = producer(bed);
+        let producer = produce::of_ticks(&bed.bootstrap);
         let measured_from = self.start_us + i64::try_from(self.warm_up.as_micros()).unwrap();
         let readings = watched
             .iter()
@@ -66,15 +57,7 @@ impl Load {
         for number in 0..total {
             let due_us = self.start_us
                 + i64::try_from(u128::from(number) * 1_000_000 / u128::from(self.rate)).unwrap();
-            if due_us > now {
-                producer.poll(Duration::ZERO);
-                // Whole stretches are sent at once: to wake for each tick would take the processors that others need.
-                let until = now_us().max(due_us) + STRETCH_US;
-                while now < due_us {
-                    std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0)));
-                    now = now_us();
-                }
-            }
+            produce::wait_for(&producer, due_us, &mut now);
             send(bed, &producer, number, self.turns_after, due_us, &mut value);
             signals += u64::from(due_us >= measured_from && gives_a_signal(number, self.turns_after));
         }
@@ -85,7 +68,7 @@ impl Load {
 
 /// Writes `count` ticks before anything reads them.
 pub fn backlog(bed: &Bed, count: u64) {
-    let producer = producer(bed);
+    let producer = produce::of_ticks(&bed.bootstrap);
     let mut value = Vec::with_capacity(128);
     let start_us = now_us();
     for number in 0..count {
@@ -96,7 +79,7 @@ pub fn backlog(bed: &Bed, count: u64) {
 
 /// One tick to each partition, of instruments of their own.
 pub fn one_each(bed: &Bed) {
-    let producer = producer(bed);
+    let producer = produce::of_ticks(&bed.bootstrap);
     let mut value = Vec::new();
     for partition in 0..u64::from(bed.partitions) {
         send(bed, &producer, partition, 1, now_us(), &mut value);
@@ -116,14 +99,6 @@ fn turn(number: u64, turns_after: u64) -> u64 {
 
 fn gives_a_signal(number: u64, turns_after: u64) -> bool {
     number < INSTRUMENTS || turn(number, turns_after) != turn(number - INSTRUMENTS, turns_after)
-}
-
-fn producer(bed: &Bed) -> BaseProducer {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &bed.bootstrap).set("acks", "all").set("enable.idempotence", "true");
-    config.set("linger.ms", "1").set("compression.type", "lz4").set("socket.nagle.disable", "true");
-    config.set("queue.buffering.max.messages", "2000000");
-    config.create().unwrap()
 }
 
 fn send(bed: &Bed, producer: &BaseProducer, number: u64, turns_after: u64, due_us: i64, value: &mut Vec<u8>) {

@@ -73,7 +73,7 @@ fn main() {
         let bed = Bed::new(&cluster, &format!("rate-{rate}"), partitions);
         let running = Running::start(&bed, workers);
         bed.wait_until_it_runs();
-        let start_us = load::now_us() + 1_000_000;
+        let start_us = produce::now_us() + 1_000_000;
         let load = load::Load { rate, warm_up: WARM_UP, span, turns_after: 1, start_us };
         let seen = load.send(&bed, &Watched::ALL).finish();
         report.rates.push(Rate::new(rate, &seen));

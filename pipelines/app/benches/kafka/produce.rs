@@ -1,6 +1,6 @@
 //! Producing as the benches do it: records go on when the queue is full, and transactions of bare librdkafka.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -9,6 +9,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 /// How long a start, a commit, or the next output may take.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+/// Ticks are sent in stretches of so much, and are late by no more on account of it.
+const STRETCH_US: i64 = 5_000;
 
 /// Hands a record over; waits while there is no room.
 pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
@@ -26,6 +28,16 @@ pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
             Err((error, _)) => panic!("{error}"),
         }
     }
+}
+
+/// A producer of ticks. It waits for no company of a record: while it waits the client turns the processor through the last
+/// millisecond, which broker and engines need. Under load batches form by themselves.
+pub fn of_ticks(bootstrap: &str) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("acks", "all").set("enable.idempotence", "true");
+    config.set("linger.ms", "0").set("compression.type", "lz4").set("socket.nagle.disable", "true");
+    config.set("queue.buffering.max.messages", "2000000");
+    config.create().unwrap()
 }
 
 /// A producer of transactions under that name, with what a worker's own has set.
@@ -47,4 +59,27 @@ pub fn commit(producer: &BaseProducer) {
         std::thread::sleep(Duration::from_micros(200));
     }
     producer.commit_transaction(PATIENCE).unwrap();
+}
+
+/// Waits until `due_us`, if it has not come by `now`, and to the end of a stretch: all that falls due in it is sent at once. To
+/// wake for each tick would take the processors that others need, and so would a client with more requests on the way than it
+/// may have: it turns its processor until one is answered. So the next stretch is sent when the one before was confirmed.
+/// Times are in microseconds since 1970.
+pub fn wait_for(producer: &BaseProducer, due_us: i64, now: &mut i64) {
+    if due_us <= *now {
+        return;
+    }
+    producer.poll(Duration::ZERO);
+    let until = now_us().max(due_us) + STRETCH_US;
+    while *now < due_us || producer.in_flight_count() > 0 {
+        std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0).max(200)));
+        producer.poll(Duration::ZERO);
+        *now = now_us();
+    }
+}
+
+/// Microseconds since 1970.
+pub fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_micros()).unwrap()
 }

@@ -12,9 +12,8 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tidewire_schemas::Record;
 
-use crate::load::now_us;
 use crate::pipeline::Bed;
-use crate::produce::PATIENCE;
+use crate::produce::{PATIENCE, now_us};
 
 /// Which signals a reader sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use tidewire_schemas::{AssetClass, Instrument, OrderStatus, Record};
 use tidewire_tests::unique;
 
 use crate::cluster::Cluster;
-use crate::load::{self, INSTRUMENTS, now_us};
+use crate::load::{self, INSTRUMENTS};
 use crate::pipeline::{Bed, Running, signals_stage};
-use crate::produce;
+use crate::produce::{self, now_us};
 use crate::readers::{Watched, consumer};
 
 /// Ticks of an instrument between two that give a signal.

@@ -62,20 +62,11 @@ impl Bed {
     }
 
     fn write(&self, trades: impl Iterator<Item = (u32, Trade)>) {
-        let (producer, mut value) = (self.producer(), Vec::with_capacity(128));
+        let (producer, mut value) = (produce::of_ticks(&self.bootstrap), Vec::with_capacity(128));
         for (partition, trade) in trades {
             self.send(&producer, &self.ticks, partition, &trade, &mut value);
         }
         producer.flush(PATIENCE).unwrap();
-    }
-
-    pub fn producer(&self) -> BaseProducer {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap).set("acks", "all").set("enable.idempotence", "true");
-        // A few requests a moment: the load must not take the processors that broker and engines share.
-        config.set("linger.ms", "5").set("compression.type", "lz4").set("socket.nagle.disable", "true");
-        config.set("queue.buffering.max.messages", "1000000");
-        config.create().unwrap()
     }
 
     pub fn send(&self, to: &BaseProducer, topic: &str, partition: u32, trade: &Trade, value: &mut Vec<u8>) {

@@ -5,7 +5,7 @@
 //! a tick's distance, the time at which that tick was due.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rdkafka::message::Message as _;
@@ -16,10 +16,8 @@ use tidewire_tests::unique;
 
 use crate::bed::Bed;
 use crate::engines::{Engine, Run};
-use crate::produce::PATIENCE;
+use crate::produce::{self, PATIENCE, now_us};
 
-/// Ticks are sent in stretches of so much, and are late by no more on account of it.
-const STRETCH_US: i64 = 1_000;
 /// Ticks before the measured ones: the engine starts, and its code is compiled where it is a virtual machine's.
 const WARM_UP: Duration = Duration::from_secs(30);
 
@@ -66,20 +64,12 @@ pub fn at(bed: &Bed, engine: Engine, workers: u64, rate: u64, span: Duration) ->
 }
 
 fn load(bed: &Bed, topic: &str, market: Market, total: u64) {
-    let producer = bed.producer();
+    let producer = produce::of_ticks(&bed.bootstrap);
     let mut value = Vec::with_capacity(128);
     let mut now = now_us();
     for (partition, trade) in market.trades().take(usize::try_from(total).unwrap()) {
         let due_us = trade.event_time.as_micros();
-        if due_us > now {
-            producer.poll(Duration::ZERO);
-            // Whole stretches are sent at once: to wake for each tick would take the processors that the engines need.
-            let until = now_us().max(due_us) + STRETCH_US;
-            while now < due_us {
-                std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0)));
-                now = now_us();
-            }
-        }
+        produce::wait_for(&producer, due_us, &mut now);
         bed.send(&producer, topic, partition, &trade, &mut value);
     }
     producer.flush(PATIENCE).unwrap();
@@ -87,9 +77,4 @@ fn load(bed: &Bed, topic: &str, market: Market, total: u64) {
 
 fn us_of(ticks: u64, rate: u64) -> i64 {
     i64::try_from(ticks * 1_000_000 / rate).unwrap()
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_micros()).unwrap()
 }
