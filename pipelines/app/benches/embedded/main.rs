@@ -38,6 +38,10 @@ use tidewire_tests::results::Results;
 use tidewire_tests::root;
 use tidewire_tests::ticks::Market;
 
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let rounds = usize::try_from(number("ROUNDS", 5)).unwrap();
     let ticks = number("TICKS", 1_000_000);
