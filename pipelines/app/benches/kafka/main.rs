@@ -84,7 +84,10 @@ fn main() {
     let rate = number("ORDERS_RATE", if own { 0 } else { 10_000 });
     if rate > 0 {
         eprintln!("two stages at {rate} ticks/s, beside transactions of the broker's own");
-        let span = Duration::from_secs(number("ORDERS_SECONDS", 60));
+        let seconds = number("ORDERS_SECONDS", 60);
+        results.set("orders_rate", rate);
+        results.set("orders_seconds", seconds);
+        let span = Duration::from_secs(seconds);
         report.two_stages = Some(two_stages::at(&cluster, rate, [LONG_WARM_UP, span], partitions, workers));
     }
     report.print();

@@ -9,8 +9,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 /// How long a start, a commit, or the next output may take.
 pub const PATIENCE: Duration = Duration::from_secs(180);
-/// Ticks are sent in stretches of so much, and are late by no more on account of it.
+/// Ticks are sent in stretches of so much, or as long as the brokers take to confirm one.
 const STRETCH_US: i64 = 5_000;
+/// Between two looks for confirmations.
+const NAP: Duration = Duration::from_micros(200);
 
 /// Hands a record over; waits while there is no room.
 pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
@@ -22,8 +24,7 @@ pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
             Ok(()) => return,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
-                producer.poll(Duration::ZERO);
-                std::thread::sleep(Duration::from_micros(200));
+                serve(producer);
             }
             Err((error, _)) => panic!("{error}"),
         }
@@ -53,11 +54,7 @@ pub fn transactional(bootstrap: &str, name: &str) -> BaseProducer {
 
 /// Commits. The library's commit would wait for confirmations too, but in steps of a tenth of a second.
 pub fn commit(producer: &BaseProducer) {
-    while producer.in_flight_count() > 0 {
-        producer.poll(Duration::ZERO);
-        // The wrapper's own wait turns the processor through the last millisecond, which broker and engines need.
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    settle(producer);
     producer.commit_transaction(PATIENCE).unwrap();
 }
 
@@ -66,16 +63,26 @@ pub fn commit(producer: &BaseProducer) {
 /// may have: it turns its processor until one is answered. So the next stretch is sent when the one before was confirmed.
 /// Times are in microseconds since 1970.
 pub fn wait_for(producer: &BaseProducer, due_us: i64, now: &mut i64) {
-    if due_us <= *now {
-        return;
-    }
-    producer.poll(Duration::ZERO);
-    let until = now_us().max(due_us) + STRETCH_US;
-    while *now < due_us || producer.in_flight_count() > 0 {
-        std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0).max(200)));
-        producer.poll(Duration::ZERO);
+    while *now < due_us {
+        let until = now_us().max(due_us) + STRETCH_US;
+        std::thread::sleep(Duration::from_micros(u64::try_from(until - now_us()).unwrap_or(0)));
+        settle(producer);
         *now = now_us();
     }
+}
+
+/// Waits until everything that was sent is confirmed.
+fn settle(producer: &BaseProducer) {
+    while producer.in_flight_count() > 0 {
+        serve(producer);
+    }
+}
+
+/// Takes what was confirmed, and rests. The wrapper's own wait turns the processor through the last millisecond, which broker
+/// and engines need.
+fn serve(producer: &BaseProducer) {
+    producer.poll(Duration::ZERO);
+    std::thread::sleep(NAP);
 }
 
 /// Microseconds since 1970.
