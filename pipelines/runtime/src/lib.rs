@@ -5,6 +5,7 @@ pub mod embedded;
 pub mod kafka;
 pub mod live;
 pub mod registry;
+pub mod reprocess;
 pub mod sink;
 pub mod synchronised;
 pub mod watch;
