@@ -15,6 +15,7 @@ pub mod pipeline;
 mod placements;
 mod recorded;
 pub mod records;
+pub mod reprocess;
 pub mod start;
 mod table;
 mod topic_check;

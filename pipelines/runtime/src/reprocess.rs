@@ -16,7 +16,7 @@ use tidewire_schemas::SchemaBook;
 
 use crate::synchronised::{self, Progress, RunError, SyncOptions, SyncSummary};
 
-pub use copy::{Copied, CopyError, ORIGIN_HEADER, copy_partition, count_records};
+pub use copy::{Copied, CopyError, ORIGIN_HEADER, copy_partition, count_records, way_out};
 pub use overlay::Overlay;
 pub use ranges::{Asked, External, RangeError, empty, externals, resolve, time_of};
 pub use sorter::{MAX_HELD_BYTES, Sorter, TooLate};
