@@ -13,6 +13,7 @@ mod notes;
 pub mod open;
 pub mod pipeline;
 mod placements;
+mod promote;
 mod recorded;
 pub mod records;
 pub mod reprocess;

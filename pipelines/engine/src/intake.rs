@@ -63,6 +63,11 @@ impl Source {
         self.role == Role::Control && self.order == MergeOrder::Event
     }
 
+    /// Whether it is data from outside that the work is spread by.
+    pub fn is_data(&self) -> bool {
+        self.external && matches!(self.role, Role::Driving | Role::Keyed)
+    }
+
     /// Whether the merge waits for it, and the watermark counts it.
     pub fn is_external_data(&self) -> bool {
         self.external && self.role != Role::Control
@@ -258,7 +263,7 @@ impl Intake {
 
     /// The least time at hand, control records left out.
     pub fn first_time_ms(&self) -> Option<i64> {
-        let data = self.sources.iter().zip(&self.buffers).filter(|(source, _)| !source.is_first());
+        let data = self.sources.iter().zip(&self.buffers).filter(|(source, _)| source.role != Role::Control);
         data.filter_map(|(_, buffer)| Some(buffer.records.front()?.0)).min()
     }
 

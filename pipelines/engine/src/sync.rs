@@ -262,6 +262,16 @@ impl SyncTask {
         self.task.intake().first_time_ms()
     }
 
+    /// The least time at hand of what is data from outside, not state that is read from its start.
+    pub fn first_data_time_ms(&self) -> Option<i64> {
+        self.task
+            .intake()
+            .heads()
+            .filter(|head| self.sources()[head.source].is_data())
+            .filter_map(|head| head.time_ms)
+            .min()
+    }
+
     /// Takes everything before the horizon: for a stage that is in no cycle.
     pub fn run_to(&mut self, log: &dyn Log, horizon_ms: i64) -> Result<(), SyncError> {
         loop {

@@ -18,7 +18,7 @@ use tidewire_engine::sync::{
 };
 use tidewire_schemas::SchemaBook;
 
-use hands::{Answer, End, Epochs, Hand, Makes, Order};
+use hands::{Answer, End, Epochs, Hand, Heads, Makes, Order};
 use pace::Pace;
 use ready::Ready;
 
@@ -291,9 +291,11 @@ impl<'a> Run<'a> {
         let mut horizon_ms = if self.resumed_ms.is_some() {
             self.next_horizon(options.drain_ms)?
         } else {
-            let Some(began_ms) = self.next_head()? else { return Ok(SyncSummary::default()) };
-            self.state.began_ms = began_ms;
-            floor_to_round(began_ms) + ROUND_MS
+            let heads = self.next_heads()?;
+            let Some(first_ms) = heads.all_ms else { return Ok(SyncSummary::default()) };
+            // State such as reference data may be of any age.
+            self.state.began_ms = heads.data_ms.unwrap_or(first_ms);
+            floor_to_round(first_ms) + ROUND_MS
         };
         let pace = Pace::new(options.speed, self.resumed_ms.unwrap_or(self.state.began_ms));
         loop {
@@ -338,7 +340,7 @@ impl<'a> Run<'a> {
     /// The end of the round after the one committed last.
     fn next_horizon(&mut self, drain_ms: i64) -> Result<i64, RunError> {
         let horizon_ms = self.state.horizon_ms;
-        let head = self.next_head()?;
+        let head = self.next_heads()?.all_ms;
         if head.is_none() && self.state.ends_ms.is_none() {
             self.state.ends_ms = Some(horizon_ms + drain_ms);
         }
@@ -349,26 +351,24 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// The least time of what is at hand for any task.
-    fn next_head(&mut self) -> Result<Option<i64>, RunError> {
+    /// The least times of what is at hand for any task.
+    fn next_heads(&mut self) -> Result<Heads, RunError> {
         for hand in &self.hands {
             hand.tell(Order::Peek)?;
         }
-        let mut least: Option<i64> = None;
-        let mut add = |head: Option<i64>| least = [least, head].into_iter().flatten().min();
+        let mut heads = Heads::default();
         for hand in &self.hands {
-            if let Answer::Head(head) = hand.ask()? {
-                add(head);
+            if let Answer::Head(of_hand) = hand.ask()? {
+                heads.add(of_hand);
             }
         }
         for part in &mut self.parts {
             let Part::Serial(serial) = part else { continue };
             for task in serial.tasks_mut() {
-                task.read_to(&**self.log, i64::MIN)?;
-                add(task.first_time_ms());
+                heads.look(&**self.log, task)?;
             }
         }
-        Ok(least)
+        Ok(heads)
     }
 
     /// Everything up to the horizon, as one transaction.

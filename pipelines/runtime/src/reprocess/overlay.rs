@@ -94,6 +94,10 @@ impl Log for Overlay {
         self.above.committed_unstable(group, at)
     }
 
+    fn group_members(&self, group: &str) -> Result<Option<usize>, LogError> {
+        self.above.group_members(group)
+    }
+
     fn offsets_of_commit(&self) -> u64 {
         self.above.offsets_of_commit()
     }

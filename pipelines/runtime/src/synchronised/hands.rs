@@ -72,10 +72,35 @@ pub enum End {
     Last,
 }
 
+/// The least times at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heads {
+    /// Of everything, control records left out.
+    pub all_ms: Option<i64>,
+    /// Of data from outside.
+    pub data_ms: Option<i64>,
+}
+
+impl Heads {
+    /// Reads ahead, and takes account of what is at hand for a task.
+    pub fn look(&mut self, log: &dyn Log, task: &mut SyncTask) -> Result<(), SyncError> {
+        task.read_to(log, i64::MIN)?;
+        self.add(Self { all_ms: task.first_time_ms(), data_ms: task.first_data_time_ms() });
+        Ok(())
+    }
+
+    /// The lesser of both.
+    pub fn add(&mut self, other: Self) {
+        let least = |one: Option<i64>, other| one.into_iter().chain(other).min();
+        self.all_ms = least(self.all_ms, other.all_ms);
+        self.data_ms = least(self.data_ms, other.data_ms);
+    }
+}
+
 /// What a thread answers.
 pub enum Answer {
-    /// The least time at hand.
-    Head(Option<i64>),
+    /// What is at hand.
+    Head(Heads),
     /// What its tasks of the stage did.
     Round(Vec<RoundPart>),
 }
@@ -140,12 +165,11 @@ impl Hand {
 fn obey(log: &dyn Log, tasks: &mut [SyncTask], order: &Order) -> Result<Answer, SyncError> {
     match order {
         Order::Peek => {
-            let mut least: Option<i64> = None;
+            let mut heads = Heads::default();
             for task in tasks {
-                task.read_to(log, i64::MIN)?;
-                least = [least, task.first_time_ms()].into_iter().flatten().min();
+                heads.look(log, task)?;
             }
-            Ok(Answer::Head(least))
+            Ok(Answer::Head(heads))
         }
         Order::Round { stage, horizon_ms, delivered, end } => {
             let mut parts = Vec::new();
