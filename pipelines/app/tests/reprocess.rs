@@ -5,15 +5,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::Value;
 use smol_str::SmolStr;
 use tempfile::TempDir;
+use tidewire::files::load_pipeline;
+use tidewire::reprocess::{Job, Limits, in_memory};
 use tidewire_engine::identity::RECEIVED_HEADER;
 use tidewire_engine::log::{CommittedOffset, Log, NewRecord, StoredRecord, TopicPartition, Transaction};
+use tidewire_engine::memory::MemoryLog;
+use tidewire_ingest::ImportOptions;
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions, open_any};
 use tidewire_runtime::prefixed::PrefixedLog;
+use tidewire_runtime::registry::open_book;
+use tidewire_runtime::reprocess::{InputOrder, ReprocessOptions};
 use tidewire_tests::random::Random;
 
 const BARS: &str = r#"
@@ -341,12 +348,15 @@ fn a_range_is_run_and_a_wrong_one_refused() {
 fn disturbed(place: &Place, args: &[&str], random: &mut Random, interrupts: bool) -> u32 {
     let mut disturbances = 0;
     loop {
-        let mut running = place.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let errors = place.0.path().join("stderr");
+        let into = std::fs::File::create(&errors).unwrap();
+        let mut running = place.command(args).stdout(Stdio::null()).stderr(into).spawn().unwrap();
         // Each attempt gets further than the one before.
-        let wait_ms = 40 + random.below(120) as u64 + u64::from(disturbances) * 60;
+        let wait_ms = 40 + random.below(120) as u64 + u64::from(disturbances) * 100;
         std::thread::sleep(Duration::from_millis(wait_ms));
         if let Some(status) = running.try_wait().unwrap() {
-            assert_eq!(status.code(), Some(0));
+            let said = std::fs::read_to_string(&errors).unwrap();
+            assert_eq!(status.code(), Some(0), "after {disturbances}: {said}");
             return disturbances;
         }
         disturbances += 1;
@@ -376,6 +386,8 @@ fn killed_at_random_moments_it_gives_what_an_undisturbed_run_gives() {
         ]
         .concat();
         calm.ok(&args);
+        // Runs are to be killed, not the making of a log.
+        stormy.ok(&["topics", "create", "other.v1"]);
         let disturbances = disturbed(&stormy, &args, &mut random, interrupts);
         assert!(disturbances > 1, "{order}: {disturbances} kills");
         same(&calm.under("p"), &stormy.under("p"));
@@ -479,4 +491,51 @@ fn readers_go_on_in_the_run_where_they_stood() {
     assert!(error.contains("no position"), "{error}");
     let error = place.fails(&["promote", "nothing", "--group", "readers"]);
     assert!(error.contains("no run of prefix"), "{error}");
+}
+
+#[test]
+fn runs_in_memory_share_their_inputs_and_need_no_disk() {
+    let place = Place::with_demo();
+    let log = place.log();
+    let book = Arc::new(open_book(&*log).unwrap());
+    let loaded = load_pipeline(Path::new("market-intel")).unwrap();
+    let job = |log, order| Job {
+        log,
+        book: &book,
+        loaded: &loaded,
+        options: ReprocessOptions { order, ..ReprocessOptions::default() },
+        limits: Limits::Log,
+        files: Vec::new(),
+        reading: ImportOptions::default(),
+    };
+    let inner =
+        |topic: &str| topic.starts_with('_') || topic.ends_with(".epochs") || topic.ends_with(".changelog");
+    let inputs = ["market.ticks.v1", "market.sentiment.v1", "reference.instruments.v1", "market.news.v1"];
+    let is_output = |topic: &str| !inner(topic) && !inputs.contains(&topic);
+    let expected = outputs(dump(&*log, is_output));
+    // Inputs are put into memory once, for all runs.
+    let shared: Arc<dyn Log> = Arc::new(MemoryLog::new());
+    for topic in log.topics().unwrap().into_iter().filter(|topic| inputs.contains(&topic.name.as_str())) {
+        shared.create_topic(&topic).unwrap();
+    }
+    for (at, records) in dump(&*log, |topic| inputs.contains(&topic)) {
+        shared.append(&at, records.into_iter().map(|stored| stored.record).collect()).unwrap();
+    }
+    let run = |inputs, order| {
+        let never = AtomicBool::new(false);
+        let (written, summary) = in_memory(&job(inputs, order), &never, |_| {}).unwrap();
+        assert!(summary.records > 60_000, "{summary:?}");
+        outputs(dump(&*written, is_output))
+    };
+    std::thread::scope(|scope| {
+        let runs: Vec<_> =
+            [&log, &shared].map(|inputs| scope.spawn(|| run(inputs, InputOrder::Recorded))).into();
+        for run in runs {
+            let mut found = run.join().unwrap();
+            found.retain(|at, _| expected.contains_key(at));
+            assert_eq!(expected, found);
+        }
+    });
+    let sorted = run(&shared, InputOrder::Event);
+    assert!(sorted[&TopicPartition::new("features.bars.v1", 0)].len() > 10);
 }
