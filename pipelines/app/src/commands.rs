@@ -6,6 +6,8 @@ pub mod demo;
 pub mod health;
 pub mod import;
 pub mod operators;
+pub mod promote;
+pub mod reprocess;
 pub mod run;
 pub mod schemas;
 pub mod sink;
