@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, health, import, operators, run, schemas, sink, status, tail, topics, verify,
+    check, dead_letters, demo, diff, health, import, operators, run, schemas, sink, status, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -20,7 +20,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// `verify` found a difference.
+/// `verify` or `diff` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -32,7 +32,7 @@ Exit codes:
   0    done
   1    failed; the reason is on stderr
   2    the command line is wrong
-  3    `verify` found a difference
+  3    `verify` or `diff` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 
@@ -99,6 +99,8 @@ enum Command {
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
     Verify(verify::Args),
+    /// Compare two runs record by record, and say why they differ.
+    Diff(diff::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
+        Command::Diff(args) => diff::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
