@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, diff, health, import, operators, run, schemas, sink, status, tail, topics, verify,
+    check, dead_letters, demo, diff, health, import, operators, run, schemas, sink, status, tail, topics,
+    verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};

@@ -75,13 +75,25 @@ impl<'a> Opener<'a> {
         let found = pipelines(&*log).with_context(|| format!("run {name} ({place})"))?;
         let epochs = Epochs::read(&*log, &book, &found).with_context(|| format!("run {name} ({place})"))?;
         let order = order(&found);
-        Ok(Run { name: name.to_owned(), place, log, book, pipelines: found, order, from: None, to: None, epochs })
+        Ok(Run {
+            name: name.to_owned(),
+            place,
+            log,
+            book,
+            pipelines: found,
+            order,
+            from: None,
+            to: None,
+            epochs,
+        })
     }
 
     fn log(&mut self, path: Option<&Path>) -> anyhow::Result<&OpenLog> {
         let at_hand = self.context.bootstrap.is_none() && self.context.deployment.kafka.is_none();
         let path = match path {
-            Some(path) => Some(path.canonicalize().with_context(|| format!("there is no log in {}", path.display()))?),
+            Some(path) => {
+                Some(path.canonicalize().with_context(|| format!("there is no log in {}", path.display()))?)
+            }
             None if at_hand => self.context.data().canonicalize().ok(),
             None => None,
         };

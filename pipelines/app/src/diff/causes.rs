@@ -172,7 +172,8 @@ impl<'a> Tracer<'a> {
             return self.without_graph(difference);
         };
         let near = self.evidence.settings.iter().enumerate();
-        let near = near.filter_map(|(place, change)| Some((change.distance(feeding, &difference.topic)?, place)));
+        let near =
+            near.filter_map(|(place, change)| Some((change.distance(feeding, &difference.topic)?, place)));
         if let Some((_, place)) = near.min() {
             return Step::By(Known::Setting(place));
         }
@@ -189,7 +190,8 @@ impl<'a> Tracer<'a> {
             return Step::By(Known::Late(place));
         }
         // State: what was another record before may be another one still.
-        let of_key = difference.subjects.iter().filter_map(|subject| self.last.get(&(&*difference.topic, &**subject)));
+        let of_key =
+            difference.subjects.iter().filter_map(|subject| self.last.get(&(&*difference.topic, &**subject)));
         if let Some(before) = of_key.max() {
             return Step::From(*before);
         }
@@ -221,16 +223,19 @@ impl<'a> Tracer<'a> {
         None
     }
 
-    /// The last difference further up that bears on this one.
+    /// The difference further up that bears on this one: of the last ones, that with which it shares most.
     fn upstream(&self, difference: &Difference, feeding: &'a Feeding) -> Option<usize> {
-        let mut best = None;
+        let mut best: Option<(usize, usize)> = None;
         for (topic, any) in &feeding.upstream {
-            let about = difference.subjects.iter().map(SmolStr::as_str);
-            let related = about.filter_map(|subject| self.last.get(&(topic.as_str(), subject)));
-            best = best.max(related.max().map(|place| (true, *place)));
+            for subject in &difference.subjects {
+                let Some(place) = self.last.get(&(topic.as_str(), subject.as_str())) else { continue };
+                let about = &self.differences[*place].subjects;
+                let shared = difference.subjects.iter().filter(|subject| about.contains(subject)).count();
+                best = best.max(Some((shared, *place)));
+            }
             if *any {
                 // Read whole by every task: it may bear on any key.
-                best = best.max(self.last.get(&(topic.as_str(), "")).map(|place| (false, *place)));
+                best = best.max(self.last.get(&(topic.as_str(), "")).map(|place| (0, *place)));
             }
         }
         best.map(|(_, place)| place)

@@ -170,7 +170,8 @@ impl Rules {
             }
             _ => {
                 let ignored = self.ignored.iter().any(|field| field.is(kind, path));
-                let mut tolerances = self.tolerances.iter().filter(|tolerance| tolerance.field.is(kind, path));
+                let mut tolerances =
+                    self.tolerances.iter().filter(|tolerance| tolerance.field.is(kind, path));
                 if !ignored && !tolerances.any(|tolerance| tolerance.takes(a, b)) {
                     found.push(FieldDiff { field: path.to_owned(), a: a.clone(), b: b.clone() });
                 }
@@ -235,7 +236,10 @@ mod tests {
 
     #[test]
     fn differing_fields_are_named_with_both_values() {
-        let (a, b) = (json!({"close": "1", "values": {"x": 1.0, "y": 2.0}}), json!({"close": "2", "values": {"x": 1.5}}));
+        let (a, b) = (
+            json!({"close": "1", "values": {"x": 1.0, "y": 2.0}}),
+            json!({"close": "2", "values": {"x": 1.5}}),
+        );
         assert_eq!(names(&Rules::default(), &a, &b), ["close", "values.x", "values.y"]);
         assert_eq!(Rules::default().compare("Bar", &a, &b)[0].b, json!("2"));
         assert_eq!(names(&rules(&[], &["values"]), &a, &b), ["close"]);

@@ -185,7 +185,9 @@ mod tests {
         assert!(bars.upstream.is_empty() && !bars.operators.contains(&part("signals", "ema_fast")));
         assert_eq!(bars.external.keys().collect::<Vec<_>>(), [topics::TICKS]);
         let signals = graph.of(topics::SIGNALS).unwrap();
-        assert!(signals.upstream.contains_key(topics::BARS) && signals.upstream.contains_key(topics::FEATURES));
+        assert!(
+            signals.upstream.contains_key(topics::BARS) && signals.upstream.contains_key(topics::FEATURES)
+        );
         assert!(!signals.upstream.contains_key(topics::MARKS));
         assert_eq!(signals.near[&part("signals", "ema_fast")], 2);
         assert_eq!(signals.external[topics::SENTIMENT], true);

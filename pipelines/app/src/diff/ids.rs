@@ -77,11 +77,9 @@ pub fn identify(record: &NewRecord, decoded: Option<Record>) -> Identified {
         None => (stamp.to_string(), None, stamp),
     };
     let mut hasher = blake3::Hasher::new();
-    for part in [
-        record.key.as_deref().unwrap_or_default(),
-        kind.map_or("", Kind::name).as_bytes(),
-        id.as_bytes(),
-    ] {
+    for part in
+        [record.key.as_deref().unwrap_or_default(), kind.map_or("", Kind::name).as_bytes(), id.as_bytes()]
+    {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }

@@ -47,13 +47,15 @@ pub struct Late {
 impl Late {
     /// Looks through what a run took, task by task, in the order in which its tasks merged it.
     pub fn read(&mut self, side: Side, run: &Run, progress: Progress<'_>) -> anyhow::Result<()> {
-        let mut scan = Scan { side, run, read: 0, seen: BTreeSet::new(), delayed: BTreeMap::new(), late: self };
+        let mut scan =
+            Scan { side, run, read: 0, seen: BTreeSet::new(), delayed: BTreeMap::new(), late: self };
         for stage in run.stages() {
             for task in 0..stage.tasks() {
                 let sources = Source::of_task(&stage, task);
                 let outside: Vec<&Source> = sources.iter().filter(|source| source.external).collect();
                 if outside.iter().any(|source| matches!(source.role, Role::Driving | Role::Keyed)) {
-                    scan.task(&outside, progress).with_context(|| format!("stage {}, task {task}", stage.name))?;
+                    scan.task(&outside, progress)
+                        .with_context(|| format!("stage {}, task {task}", stage.name))?;
                 }
             }
         }
@@ -203,7 +205,14 @@ impl Scan<'_> {
         }
     }
 
-    fn note(&mut self, at: TopicPartition, offset: u64, record: &NewRecord, late_by_ms: i64, is_reordered: bool) {
+    fn note(
+        &mut self,
+        at: TopicPartition,
+        offset: u64,
+        record: &NewRecord,
+        late_by_ms: i64,
+        is_reordered: bool,
+    ) {
         let key = record.key.as_deref();
         let late = LateInput {
             record: InputRecord {

@@ -236,7 +236,10 @@ fn gather(a: &Run, b: &Run, graph: Graph, any: bool, progress: Progress<'_>) -> 
     }
     let digests = |run: &Run| -> Vec<String> {
         let (builds, schemas) = (run.epochs.builds.iter(), run.epochs.schemas.iter());
-        builds.map(|digest| format!("build {digest}")).chain(schemas.map(|digest| format!("schemas {digest}"))).collect()
+        builds
+            .map(|digest| format!("build {digest}"))
+            .chain(schemas.map(|digest| format!("schemas {digest}")))
+            .collect()
     };
     let (left, right) = (digests(a), digests(b));
     let known = a.epochs.count > 0 && b.epochs.count > 0;
@@ -283,11 +286,15 @@ fn notes(a: &Run, b: &Run, walked: &Walked, evidence: &Evidence) -> Vec<String> 
     }
     for (side, run) in [(Side::A, a), (Side::B, b)] {
         if run.epochs.count == 0 {
-            notes.push(format!("{}: no epoch records, so what it read and which build it was is not known", side.name()));
+            notes.push(format!(
+                "{}: no epoch records, so what it read and which build it was is not known",
+                side.name()
+            ));
         }
         for stage in run.stages() {
             let ours = hex(&stage.pipeline_digest);
-            let others = run.epochs.pipelines.iter().filter(|(name, digest)| *name == stage.name && *digest != ours);
+            let others =
+                run.epochs.pipelines.iter().filter(|(name, digest)| *name == stage.name && *digest != ours);
             if others.count() > 0 {
                 notes.push(format!(
                     "{}: stage {} also ran with another pipeline file than the last one; settings are compared with \
@@ -360,7 +367,8 @@ impl Report {
 
     fn difference_json(&self, shown: &Shown) -> Value {
         let difference = &shown.difference;
-        let fields = shown.fields.iter().map(|field| json!({"field": field.field, "a": field.a, "b": field.b}));
+        let fields =
+            shown.fields.iter().map(|field| json!({"field": field.field, "a": field.a, "b": field.b}));
         json!({
             "topic": difference.topic,
             "kind": difference.kind.map(|kind| kind.name()),
@@ -473,4 +481,3 @@ fn cause_json(first: &FirstCause) -> Value {
         "following": first.following,
     })
 }
-

@@ -9,8 +9,8 @@ use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_schemas::{EpochRecord, EventTime, SchemaBook};
 
-use crate::records::{Reader, hex};
 use crate::recorded::Recorded;
+use crate::records::{Reader, hex};
 
 /// In which order a run took its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +84,10 @@ impl Epochs {
     /// Reads the epoch records of these pipelines.
     pub fn read(log: &dyn Log, book: &SchemaBook, pipelines: &[Recorded]) -> anyhow::Result<Self> {
         let mut found = Self::default();
-        let topics: BTreeSet<_> =
-            pipelines.iter().flat_map(|recorded| recorded.stages().iter().map(|s| s.epochs_topic())).collect();
+        let topics: BTreeSet<_> = pipelines
+            .iter()
+            .flat_map(|recorded| recorded.stages().iter().map(|s| s.epochs_topic()))
+            .collect();
         for topic in topics {
             let Some(spec) = log.topic(&topic)? else { continue };
             for partition in 0..spec.partitions {

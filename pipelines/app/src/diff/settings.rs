@@ -55,7 +55,7 @@ impl Change {
             Part::Stage => format!("stage {}", self.stage),
             Part::Limit(key) => format!("risk limit {key}"),
         };
-        if self.setting.is_empty() { part } else { format!("{part}: {}", self.setting) }
+        if self.setting.is_empty() { part } else { format!("{part}, {}", self.setting) }
     }
 
     /// How near to a topic the change is, if it bears on it from within the stage that writes it.
@@ -75,9 +75,7 @@ impl Change {
         let of = |id: &SmolStr| (self.stage.clone(), id.clone());
         match &self.part {
             Part::Operator(id) => feeding.operators.contains(&of(id)),
-            Part::Input(_) | Part::Stage => {
-                feeding.operators.iter().any(|(stage, _)| *stage == self.stage)
-            }
+            Part::Input(_) | Part::Stage => feeding.operators.iter().any(|(stage, _)| *stage == self.stage),
             Part::Output(output) => feeding.upstream.contains_key(output),
             Part::Limit(_) => feeding.external.contains_key(topics::RISK_LIMITS),
         }
@@ -223,27 +221,27 @@ mod tests {
 
     fn told(change: (&str, &str)) -> Vec<String> {
         let found = changes(&load(("", "")), &load(change));
-        found.iter().map(|change| format!("{} {} -> {}", change.name(), change.a, change.b)).collect()
+        found.iter().map(|change| format!("{}: {} -> {}", change.name(), change.a, change.b)).collect()
     }
 
     #[test]
     fn changed_settings_are_named_with_both_values() {
         assert!(told(("# The first", "# A first")).is_empty(), "comments are no settings");
         assert!(told(("flush_interval_ms = 10_000", "flush_interval_ms = 9_000")).is_empty());
-        assert_eq!(told(("period = 5", "period = 6")), ["stage signals, operator ema_fast: period 5 -> 6"]);
+        assert_eq!(told(("period = 5", "period = 6")), ["stage signals, operator ema_fast, period: 5 -> 6"]);
         assert_eq!(
             told(("out_of_orderness_ms = 250", "out_of_orderness_ms = 300")),
-            ["stage signals, input ticks: out_of_orderness_ms 250 -> 300"]
+            ["stage signals, input ticks, out_of_orderness_ms: 250 -> 300"]
         );
         assert_eq!(
             told(("optional = [\"spread_bps\", ", "optional = [")),
             [concat!(
-                "stage signals, operator vector: optional ",
+                "stage signals, operator vector, optional: ",
                 r#"["spread_bps","microprice","sentiment"] -> ["microprice","sentiment"]"#
             )]
         );
         let limit = told(("max_order_value = 60_000", "max_order_value = 61_000"));
         assert_eq!(limit.len(), 1);
-        assert_eq!(limit[0], r#"risk limit paper-main/*/*: max_order_value "60000" -> "61000""#);
+        assert_eq!(limit[0], r#"risk limit paper-main/*/*, max_order_value: "60000" -> "61000""#);
     }
 }

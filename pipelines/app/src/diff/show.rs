@@ -114,7 +114,10 @@ pub fn facts(report: &Report) -> Vec<String> {
     let [a, b] = &report.runs;
     if a.epochs > 0 && b.epochs > 0 {
         let same = a.builds == b.builds && a.schemas == b.schemas;
-        lines.push(format!("code: {}", if same { "the same build and schemas" } else { "another build or other schemas" }));
+        lines.push(format!(
+            "code: {}",
+            if same { "the same build and schemas" } else { "another build or other schemas" }
+        ));
     }
     let inputs = &report.inputs;
     if inputs.compared {
@@ -202,7 +205,10 @@ pub fn why(report: &Report, shown: &Shown) -> String {
     match &shown.follows {
         Some(before) => {
             let class = before.class.name();
-            format!("follows from: {class} {} {} at {}; first cause {cause}", before.topic, before.id, before.event_time)
+            format!(
+                "follows from: {class} {} {} at {}; first cause {cause}",
+                before.topic, before.id, before.event_time
+            )
         }
         None => format!("cause {cause}"),
     }

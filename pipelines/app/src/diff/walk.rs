@@ -185,8 +185,20 @@ impl<'a> Walk<'a> {
                 (Some(_), None) => Side::A,
                 (None, Some(_)) => Side::B,
                 // The side that is behind in time goes on; at one time they take turns.
-                (Some(a), Some(b)) if a != b => if a < b { Side::A } else { Side::B },
-                (Some(_), Some(_)) => if last == Side::A { Side::B } else { Side::A },
+                (Some(a), Some(b)) if a != b => {
+                    if a < b {
+                        Side::A
+                    } else {
+                        Side::B
+                    }
+                }
+                (Some(_), Some(_)) => {
+                    if last == Side::A {
+                        Side::B
+                    } else {
+                        Side::A
+                    }
+                }
             };
             last = side;
             let Some((at, stored)) = streams[side as usize].next()? else { break };
@@ -254,7 +266,8 @@ impl<'a> Walk<'a> {
     }
 
     fn identify(&self, side: Side, record: &NewRecord) -> Identified {
-        let decoded = record.value.as_deref().and_then(|value| self.runs[side as usize].book.decode(value).ok());
+        let decoded =
+            record.value.as_deref().and_then(|value| self.runs[side as usize].book.decode(value).ok());
         identify(record, decoded)
     }
 
