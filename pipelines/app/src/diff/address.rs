@@ -8,12 +8,11 @@ use anyhow::{Context as _, bail};
 use tidewire_engine::log::Log;
 use tidewire_runtime::prefixed::PrefixedLog;
 
-use super::run::{Epochs, Order, Run};
+use super::run::Run;
 use crate::cli::Context;
 use crate::notes::PIPELINES;
 use crate::open::{self, OpenLog};
 use crate::pipeline::Deployment;
-use crate::recorded::{Recorded, pipelines};
 
 /// Where a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,20 +71,7 @@ impl<'a> Opener<'a> {
                 Arc::new(PrefixedLog::new(below, prefix)?)
             }
         };
-        let found = pipelines(&*log).with_context(|| format!("run {name} ({place})"))?;
-        let epochs = Epochs::read(&*log, &book, &found).with_context(|| format!("run {name} ({place})"))?;
-        let order = order(&found);
-        Ok(Run {
-            name: name.to_owned(),
-            place,
-            log,
-            book,
-            pipelines: found,
-            order,
-            from: None,
-            to: None,
-            epochs,
-        })
+        Run::of(name, &place, log, book).with_context(|| format!("run {name} ({place})"))
     }
 
     fn log(&mut self, path: Option<&Path>) -> anyhow::Result<&OpenLog> {
@@ -112,10 +98,6 @@ impl<'a> Opener<'a> {
             None => bail!("no log is open"),
         }
     }
-}
-
-fn order(pipelines: &[Recorded]) -> Order {
-    if pipelines.iter().all(|recorded| recorded.note.synchronised) { Order::Event } else { Order::Live }
 }
 
 /// Refuses a prefix that no run has, and names those that there are.

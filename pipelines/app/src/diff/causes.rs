@@ -168,7 +168,8 @@ impl<'a> Tracer<'a> {
         if let Some(found) = self.by_header(difference) {
             return found;
         }
-        let Some(feeding) = self.evidence.graph.of(&difference.topic) else {
+        let Some(feeding) = self.evidence.graph.of_operator(&difference.topic, difference.operator.as_ref())
+        else {
             return self.without_graph(difference);
         };
         let near = self.evidence.settings.iter().enumerate();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 use tidewire_engine::plan::{Role, StageSpec, Upstream};
 use tidewire_engine::sync::components;
-use tidewire_schemas::topics;
+use tidewire_schemas::{Kind, topics};
 
-/// A stage and the id of one of its operators or inputs.
+/// A stage and the id of one of its operators.
 pub type Part = (SmolStr, SmolStr);
 
 /// What feeds a topic.
@@ -18,16 +18,14 @@ pub struct Feeding {
     pub rank: (usize, usize),
     /// Operators of the stages that write it, from which it follows; each with its distance.
     pub near: BTreeMap<Part, usize>,
-    /// Inputs of these stages that lead to it.
-    pub inputs: BTreeSet<Part>,
     /// Stages that write it.
     pub stages: BTreeSet<SmolStr>,
     /// All operators, also of other stages, from which it follows.
     pub operators: BTreeSet<Part>,
-    /// All inputs, also of other stages, that lead to it.
-    pub all_inputs: BTreeSet<Part>,
     /// Topics of the same pipeline that lead to it, and whether a record there can bear on any key.
     pub upstream: BTreeMap<SmolStr, bool>,
+    /// Topics of the same stage in which a change of it shows first.
+    beside: BTreeSet<SmolStr>,
     /// Topics from outside that lead to it, likewise.
     pub external: BTreeMap<SmolStr, bool>,
 }
@@ -35,7 +33,8 @@ pub struct Feeding {
 /// What feeds each topic that the stages write.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    topics: BTreeMap<SmolStr, Feeding>,
+    /// By topic and operator; without an operator what all of them write there.
+    topics: BTreeMap<(SmolStr, SmolStr), Feeding>,
 }
 
 impl Graph {
@@ -56,12 +55,18 @@ impl Graph {
 
     /// What feeds a topic.
     pub fn of(&self, topic: &str) -> Option<&Feeding> {
-        self.topics.get(topic)
+        self.topics.get(&(topic.into(), SmolStr::default()))
+    }
+
+    /// What feeds the records that an operator writes to a topic; that of the topic where the operator is not known.
+    pub fn of_operator(&self, topic: &str, operator: Option<&SmolStr>) -> Option<&Feeding> {
+        let found = operator.and_then(|operator| self.topics.get(&(topic.into(), operator.clone())));
+        found.or_else(|| self.of(topic))
     }
 
     /// The topics that stages write, with the topics of late records and dead letters.
     pub fn written(&self) -> impl Iterator<Item = &SmolStr> {
-        self.topics.keys()
+        self.topics.keys().filter(|(_, operator)| operator.is_empty()).map(|(topic, _)| topic)
     }
 
     /// The topics from outside that stages read.
@@ -71,33 +76,50 @@ impl Graph {
 
     fn add(&mut self, stage: &StageSpec, component: usize, place: usize) {
         for output in &stage.outputs {
-            let distances = distances(stage, &output.from);
             let first = output.from.iter().copied().min().unwrap_or(0);
-            let feeding = self.topics.entry(output.topic.clone()).or_default();
-            feeding.rank = feeding.rank.max((component, place * stage.nodes.len().max(1) + first));
-            feeding.stages.insert(stage.name.clone());
-            for (node, distance) in &distances {
-                let part = (stage.name.clone(), stage.nodes[*node].id.clone());
-                feeding.operators.insert(part.clone());
-                let least = feeding.near.entry(part).or_insert(*distance);
-                *least = (*least).min(*distance);
-                for from in &stage.nodes[*node].from {
-                    let Upstream::Input(input) = from else { continue };
-                    let input = &stage.inputs[*input];
-                    let part = (stage.name.clone(), input.id.clone());
-                    feeding.inputs.insert(part.clone());
-                    feeding.all_inputs.insert(part);
-                    let any = matches!(input.role, Role::Broadcast | Role::Control);
-                    let into = if input.external { &mut feeding.external } else { &mut feeding.upstream };
-                    *into.entry(input.topic.clone()).or_default() |= any;
-                }
+            let rank = (component, place * stage.nodes.len().max(1) + first);
+            self.feed(&output.topic, SmolStr::default(), stage, &output.from, rank);
+            for node in &output.from {
+                self.feed(&output.topic, stage.nodes[*node].id.clone(), stage, &[*node], rank);
             }
-            // What an operator further up writes elsewhere shows first there.
-            for other in stage.outputs.iter().filter(|other| other.topic != output.topic) {
-                let further_up = |node: &usize| distances.get(node).is_some_and(|distance| *distance > 0);
-                if other.from.iter().any(further_up) {
-                    feeding.upstream.entry(other.topic.clone()).or_default();
-                }
+        }
+        // Any operator may have a late record.
+        for (node, spec) in stage.nodes.iter().enumerate() {
+            self.feed(topics::LATE, spec.id.clone(), stage, &[node], LAST);
+        }
+    }
+
+    fn feed(
+        &mut self,
+        topic: &str,
+        operator: SmolStr,
+        stage: &StageSpec,
+        from: &[usize],
+        rank: (usize, usize),
+    ) {
+        let distances = distances(stage, from);
+        let feeding = self.topics.entry((topic.into(), operator)).or_default();
+        feeding.rank = feeding.rank.max(rank);
+        feeding.stages.insert(stage.name.clone());
+        for (node, distance) in &distances {
+            let part = (stage.name.clone(), stage.nodes[*node].id.clone());
+            feeding.operators.insert(part.clone());
+            let least = feeding.near.entry(part).or_insert(*distance);
+            *least = (*least).min(*distance);
+            for from in &stage.nodes[*node].from {
+                let Upstream::Input(input) = from else { continue };
+                let input = &stage.inputs[*input];
+                let any = matches!(input.role, Role::Broadcast | Role::Control);
+                let into = if input.external { &mut feeding.external } else { &mut feeding.upstream };
+                *into.entry(input.topic.clone()).or_default() |= any;
+            }
+        }
+        // What an operator further up writes elsewhere shows first there. Alerts lead to nothing.
+        for other in stage.outputs.iter().filter(|other| other.topic != topic && other.kinds != [Kind::Alert])
+        {
+            let further_up = |node: &usize| distances.get(node).is_some_and(|distance| *distance > 0);
+            if other.from.iter().any(further_up) {
+                feeding.beside.insert(other.topic.clone());
             }
         }
     }
@@ -108,14 +130,16 @@ impl Graph {
             let before = self.topics.clone();
             for feeding in self.topics.values_mut() {
                 for (topic, any) in feeding.upstream.clone() {
-                    let Some(further) = before.get(&topic) else { continue };
+                    let Some(further) = before.get(&(topic, SmolStr::default())) else { continue };
                     feeding.operators.extend(further.operators.iter().cloned());
-                    feeding.all_inputs.extend(further.all_inputs.iter().cloned());
                     for (name, also) in &further.upstream {
                         *feeding.upstream.entry(name.clone()).or_default() |= any | also;
                     }
                     for (name, also) in &further.external {
                         *feeding.external.entry(name.clone()).or_default() |= any | also;
+                    }
+                    for name in &further.beside {
+                        *feeding.upstream.entry(name.clone()).or_default() |= any;
                     }
                 }
             }
@@ -123,28 +147,32 @@ impl Graph {
                 break;
             }
         }
-        for (name, feeding) in &mut self.topics {
-            feeding.upstream.remove(name);
+        for ((topic, _), feeding) in &mut self.topics {
+            for name in std::mem::take(&mut feeding.beside) {
+                feeding.upstream.entry(name).or_default();
+            }
+            feeding.upstream.remove(topic);
         }
     }
 
-    /// Any operator may have a late record or a dead letter.
+    /// What can be of any operator: late records and dead letters.
     fn add_side_topics(&mut self) {
-        let mut all = Feeding { rank: (usize::MAX, 0), ..Feeding::default() };
-        for (topic, feeding) in &self.topics {
-            all.near.extend(feeding.near.iter().map(|(part, _)| (part.clone(), 0)));
-            all.inputs.extend(feeding.inputs.iter().cloned());
+        let mut all = Feeding { rank: LAST, ..Feeding::default() };
+        for ((topic, _), feeding) in self.topics.iter().filter(|((_, operator), _)| operator.is_empty()) {
+            all.near.extend(feeding.near.keys().map(|part| (part.clone(), 0)));
             all.stages.extend(feeding.stages.iter().cloned());
             all.operators.extend(feeding.operators.iter().cloned());
-            all.all_inputs.extend(feeding.all_inputs.iter().cloned());
             all.external.extend(feeding.external.keys().map(|topic| (topic.clone(), true)));
             all.upstream.insert(topic.clone(), false);
         }
         for topic in [topics::LATE, topics::DEAD_LETTERS] {
-            self.topics.insert(topic.into(), all.clone());
+            self.topics.insert((topic.into(), SmolStr::default()), all.clone());
         }
     }
 }
+
+/// The rank of what leads to nothing.
+const LAST: (usize, usize) = (usize::MAX, 0);
 
 /// The nodes from which the given ones follow, and these themselves, each with the least number of steps.
 fn distances(stage: &StageSpec, from: &[usize]) -> BTreeMap<usize, usize> {
@@ -190,12 +218,15 @@ mod tests {
         );
         assert!(!signals.upstream.contains_key(topics::MARKS));
         assert_eq!(signals.near[&part("signals", "ema_fast")], 2);
-        assert_eq!(signals.external[topics::SENTIMENT], true);
+        assert!(signals.external[topics::SENTIMENT]);
         let cash = graph.of(topics::CASH).unwrap();
         assert!(cash.operators.contains(&part("signals", "ema_fast")));
         assert!(!cash.near.contains_key(&part("signals", "ema_fast")));
         assert!(cash.upstream.contains_key(topics::EXECUTIONS), "through the cycle");
         assert!(cash.external[topics::RISK_LIMITS]);
+        let jump = graph.of_operator(topics::ALERTS, Some(&"jump".into())).unwrap();
+        assert!(!jump.operators.contains(&part("signals", "ema_fast")));
+        assert!(graph.of(topics::ALERTS).unwrap().operators.contains(&part("signals", "ema_fast")));
         assert!(bars.rank < signals.rank && signals.rank < graph.of(topics::INTENTS).unwrap().rank);
         assert!(graph.of(topics::INTENTS).unwrap().rank < cash.rank);
     }

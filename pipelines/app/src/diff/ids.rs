@@ -110,6 +110,19 @@ pub fn subjects(key: Option<&[u8]>, record: Option<&Record>) -> Vec<SmolStr> {
     found
 }
 
+/// The operator that made a record, where its id tells.
+pub fn operator_of(record: &Record) -> Option<SmolStr> {
+    let id = match record {
+        Record::Alert(x) => &x.id,
+        Record::Signal(x) => &x.id,
+        Record::OrderIntent(x) => &x.id,
+        Record::RiskDecision(x) => &x.id,
+        Record::LateRecord(x) => return Some(x.operator.clone()),
+        _ => return None,
+    };
+    id.split_once(':').map(|(operator, _)| operator.into())
+}
+
 /// A window's bounds, for records that sum up one.
 pub fn window(record: &Record) -> Option<(EventTime, EventTime)> {
     match record {

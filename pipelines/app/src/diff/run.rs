@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_schemas::{EpochRecord, EventTime, SchemaBook};
 
-use crate::recorded::Recorded;
+use crate::notes;
+use crate::recorded::{Recorded, pipelines};
 use crate::records::{Reader, hex};
+
+/// Where a reprocessed run notes how it was made.
+const REPROCESS: &str = "_reprocess";
 
 /// In which order a run took its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +61,41 @@ pub struct Run {
     pub epochs: Epochs,
 }
 
+/// What a reprocessed run notes of how it was made.
+#[derive(Deserialize)]
+struct MadeNote {
+    order: Option<String>,
+    from_ms: Option<i64>,
+    to_ms: Option<i64>,
+}
+
 impl Run {
+    /// The run on a log, whose names are those of its pipelines.
+    pub fn of(name: &str, place: &str, log: Arc<dyn Log>, book: Arc<SchemaBook>) -> anyhow::Result<Self> {
+        let pipelines = pipelines(&*log)?;
+        let epochs = Epochs::read(&*log, &book, &pipelines)?;
+        let made = notes::all::<MadeNote>(&*log, REPROCESS)?;
+        let made = made.into_iter().filter(|note| note.order.is_some()).next_back();
+        let order = match made.as_ref().and_then(|note| note.order.as_deref()) {
+            Some("availability") => Order::Availability,
+            Some(_) => Order::Event,
+            None if pipelines.iter().all(|recorded| recorded.note.synchronised) => Order::Event,
+            None => Order::Live,
+        };
+        let time = |ms: fn(&MadeNote) -> Option<i64>| made.as_ref().and_then(ms).map(EventTime::from_ms);
+        Ok(Self {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            order,
+            from: time(|note| note.from_ms),
+            to: time(|note| note.to_ms),
+            epochs,
+            pipelines,
+            log,
+            book,
+        })
+    }
+
     /// All stages.
     pub fn stages(&self) -> Vec<Arc<StageSpec>> {
         self.pipelines.iter().flat_map(|recorded| recorded.stages().to_vec()).collect()

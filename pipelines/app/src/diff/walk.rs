@@ -59,6 +59,8 @@ pub struct Difference {
     pub event_time: EventTime,
     /// The window that it sums up.
     pub window: Option<(EventTime, EventTime)>,
+    /// The operator that made it, where its id tells.
+    pub operator: Option<SmolStr>,
     /// What it is about.
     pub subjects: Vec<SmolStr>,
     /// The input record that it is about, for late records and dead letters.
@@ -374,6 +376,7 @@ impl<'a> Walk<'a> {
             key: SmolStr::from(record.key.as_deref().map(text).unwrap_or_default()),
             id: known.id,
             event_time: known.event_time,
+            operator: known.record.as_ref().and_then(ids::operator_of),
             window: known.record.as_ref().and_then(ids::window),
             subjects,
             source: known.record.as_ref().and_then(ids::source_of),
