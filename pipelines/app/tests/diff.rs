@@ -76,7 +76,10 @@ fn two_demos_are_the_same_and_what_can_not_be_compared_is_told() {
     assert!(out.contains("the runs are the same") && !out.contains("orders.v1"), "{out}");
 
     let (_, error) = expect(dir, &["diff", "-", "nope", "--data", "one"], &[], 1);
-    assert!(error.contains("there is no run of prefix nope in one"), "{error}");
+    assert!(
+        error.contains("there is no run of prefix nope in") && error.contains("/one, and no other"),
+        "{error}"
+    );
     let (_, error) = expect(dir, &["diff", "./one", "./three"], &[], 1);
     assert!(error.contains("there is no log in ./three"), "{error}");
     let (_, error) = expect(dir, &["diff", "-", "./two"], &[], 1);

@@ -64,14 +64,16 @@ impl<'a> Opener<'a> {
         let mut place = open.place.to_string();
         let (below, book) = (Arc::clone(&open.log), Arc::clone(&open.book));
         let log: Arc<dyn Log> = match &address.prefix {
-            None => below,
+            None => Arc::clone(&below),
             Some(prefix) => {
                 place = format!("{place}, prefix {prefix}");
                 check_prefix(&*below, prefix, &open.place.to_string())?;
-                Arc::new(PrefixedLog::new(below, prefix)?)
+                Arc::new(PrefixedLog::new(Arc::clone(&below), prefix)?)
             }
         };
-        Run::of(name, &place, log, book).with_context(|| format!("run {name} ({place})"))
+        let mut run = Run::of(name, &place, log, book).with_context(|| format!("run {name} ({place})"))?;
+        run.below = Some((below, address.prefix.map(Into::into)));
+        Ok(run)
     }
 
     fn log(&mut self, path: Option<&Path>) -> anyhow::Result<&OpenLog> {

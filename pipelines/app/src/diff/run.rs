@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use smol_str::SmolStr;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
@@ -47,6 +48,8 @@ pub struct Run {
     pub place: String,
     /// The log, whose names are those of the pipeline.
     pub log: Arc<dyn Log>,
+    /// The log below it, and the prefix that some of its topics have there.
+    pub below: Option<(Arc<dyn Log>, Option<SmolStr>)>,
     /// Its schemas.
     pub book: Arc<SchemaBook>,
     /// The pipelines that ran.
@@ -86,6 +89,7 @@ impl Run {
         Ok(Self {
             name: name.to_owned(),
             place: place.to_owned(),
+            below: None,
             order,
             from: time(|note| note.from_ms),
             to: time(|note| note.to_ms),
@@ -94,6 +98,20 @@ impl Run {
             log,
             book,
         })
+    }
+
+    /// Whether a topic is the same one as in another run: in the same log, under the same name.
+    pub fn shares(&self, other: &Self, topic: &str) -> anyhow::Result<bool> {
+        let (Some((left, of_left)), Some((right, of_right))) = (&self.below, &other.below) else {
+            return Ok(false);
+        };
+        let name = |log: &Arc<dyn Log>, prefix: &Option<SmolStr>| -> anyhow::Result<String> {
+            let Some(prefix) = prefix else { return Ok(topic.to_owned()) };
+            let own = format!("{prefix}.{topic}");
+            Ok(if log.topic(&own)?.is_some() { own } else { topic.to_owned() })
+        };
+        let same_log = Arc::as_ptr(left).cast::<()>() == Arc::as_ptr(right).cast::<()>();
+        Ok(same_log && name(left, of_left)? == name(right, of_right)?)
     }
 
     /// All stages.
