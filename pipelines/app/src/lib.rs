@@ -15,6 +15,8 @@ pub mod pipeline;
 mod placements;
 mod recorded;
 pub mod records;
+mod span;
 pub mod start;
 mod table;
 mod topic_check;
+pub mod verify;
