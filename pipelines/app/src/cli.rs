@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, health, import, operators, run, schemas, sink, status, tail, topics, verify,
+    check, dead_letters, demo, doctor, health, import, operators, run, schemas, sink, status, tail, topics,
+    verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -99,6 +100,8 @@ enum Command {
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
     Verify(verify::Args),
+    /// Find what would make a replay impossible, before it matters.
+    Doctor(doctor::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -157,6 +160,7 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
+        Command::Doctor(args) => doctor::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

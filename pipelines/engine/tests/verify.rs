@@ -89,7 +89,7 @@ fn a_range_begins_from_the_last_cut_before_it_and_compares_what_lies_in_it() {
     let driver = ran(|_| {});
     let records = epochs(&driver, 0);
     for (from, to) in [(20, 30), (1, 1), (23, 23), (40, i64::try_from(records.len()).unwrap())] {
-        let cut = records.iter().filter(|record| record.flush && record.epoch < from).next_back();
+        let cut = records.iter().rfind(|record| record.flush && record.epoch < from);
         let cut = cut.map_or(0, |record| record.epoch);
         let report = verify(&driver, u64::try_from(from).ok(), u64::try_from(to).ok()).unwrap();
         assert_eq!(report.difference, None);

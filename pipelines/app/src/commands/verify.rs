@@ -202,8 +202,11 @@ fn once(
     screen.bar.finish_and_clear();
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &show::value(&tallies, &summary, options, &open.book))?;
-        writeln!(out)?;
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&show::value(&tallies, &summary, options, &open.book))?
+        )?;
     } else {
         show::tallies(&mut out, &tallies, &summary, options, &open.book)?;
     }

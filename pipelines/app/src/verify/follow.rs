@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidewire_engine::log::{Log, LogError};
 use tidewire_engine::plan::StageSpec;
-use tidewire_engine::verify::{Sample, Stretch, Stretches, VerifyError};
+use tidewire_engine::verify::{Sample, Stretch, Stretches, VerifyError, is_outage};
 use tidewire_schemas::SchemaBook;
 
 use super::{Job, JobEpochs, Options, Tally};
@@ -95,17 +95,8 @@ fn catch_up(
                 on_event(Event::Done(&stage, number, &stretch));
             }
             Ok(None) => return,
-            Err(VerifyError::Log(error @ (LogError::Unavailable { .. } | LogError::Store { .. }))) => {
+            Err(VerifyError::Log(error)) if is_outage(&error) => {
                 on_event(Event::Waits(&stage, number, &error));
-                return;
-            }
-            Err(VerifyError::Log(error)) => {
-                // Such as inputs that were deleted: it is so next time too, but the log is not to be asked all the time.
-                let text = error.to_string();
-                if tally.errors.last() != Some(&text) {
-                    tally.failed(text.clone());
-                    on_event(Event::Failed(&stage, number, &text));
-                }
                 return;
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use anyhow::bail;
 use tidewire_engine::log::Log;
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::verify::{
-    Range, RangeError, Sample, Stretches, VerifyError, VerifyReport, epochs_of, verify_epochs,
+    Range, RangeError, Sample, Stretches, VerifyError, VerifyReport, epochs_of, is_outage, verify_epochs,
 };
 use tidewire_schemas::SchemaBook;
 
@@ -189,7 +189,7 @@ fn one(
         match stretches.next(&mut on_epoch) {
             Ok(Some(stretch)) => tally.take_stretch(&stretch),
             Ok(None) => return tally,
-            Err(error @ VerifyError::Log(_)) => {
+            Err(VerifyError::Log(error)) if is_outage(&error) => {
                 tally.failed(error.to_string());
                 return tally;
             }

@@ -70,7 +70,9 @@ impl<'a> CutReader<'a> {
 
     /// Takes up what was written since.
     pub fn extend(&mut self) -> Result<(), LogError> {
-        self.until = self.until.max(self.log.bounds(&self.at)?.stable_end);
+        let bounds = self.log.bounds(&self.at)?;
+        self.from = self.from.max(bounds.start);
+        self.until = self.until.max(bounds.stable_end);
         Ok(())
     }
 

@@ -86,7 +86,10 @@ impl<'a> Journal<'a> {
 
     /// Takes up what was written since.
     pub fn extend(&mut self) -> Result<(), LogError> {
-        self.until = self.until.max(self.log.bounds(&self.at)?.stable_end);
+        let bounds = self.log.bounds(&self.at)?;
+        // Retention may have overtaken it.
+        self.from = self.from.max(bounds.start);
+        self.until = self.until.max(bounds.stable_end);
         Ok(())
     }
 

@@ -165,6 +165,11 @@ pub fn verify_epochs(
     run.run(&mut task, on_epoch)
 }
 
+/// Whether the log is only away, so that the same may go well later.
+pub fn is_outage(error: &LogError) -> bool {
+    matches!(error, LogError::Store { .. } | LogError::Unavailable { .. })
+}
+
 fn way_out(earliest: Option<u64>) -> String {
     match earliest {
         Some(cut) => {
@@ -294,7 +299,7 @@ fn rerun(
 ) -> Result<Closed, VerifyError> {
     let done = inputs.wait_for(log, task, record).and_then(|inputs| task.rerun(record, inputs));
     done.map_err(|error| match error {
-        RerunError::Log(error) => VerifyError::Log(error),
+        RerunError::Log(error) if is_outage(&error) => VerifyError::Log(error),
         error => VerifyError::Rerun { stage: task.spec().name.clone(), task: task.number(), error },
     })
 }

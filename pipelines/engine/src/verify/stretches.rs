@@ -8,7 +8,7 @@ use tidewire_schemas::{CutMarker, SchemaBook};
 use super::cuts::{Begin, CutReader, start};
 use super::journal::Journal;
 use super::written::Written;
-use super::{EpochName, Run, VerifyError, VerifyReport, rerun, restore_error};
+use super::{EpochName, Run, VerifyError, VerifyReport, is_outage, rerun, restore_error};
 use crate::cut::is_marker;
 use crate::log::{Log, LogError, StoredRecord};
 use crate::plan::StageSpec;
@@ -126,7 +126,7 @@ impl<'a> Stretches<'a> {
     /// or epochs are not kept any more are passed over.
     ///
     /// # Errors
-    /// After an error of the log the same stretch is tried again, after any other the next call goes on behind it.
+    /// While the log is away the same stretch is tried again; after any other error the next call goes on behind it.
     pub fn next(
         &mut self,
         on_epoch: &mut dyn FnMut(&VerifyReport) -> bool,
@@ -149,7 +149,7 @@ impl<'a> Stretches<'a> {
             }
             let report = match self.verify(to, on_epoch) {
                 Ok(report) => report,
-                Err(error @ VerifyError::Log(_)) => return Err(error),
+                Err(VerifyError::Log(error)) if is_outage(&error) => return Err(error.into()),
                 Err(error) => {
                     self.pass()?;
                     return Err(error);

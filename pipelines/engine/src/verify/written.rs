@@ -90,7 +90,12 @@ impl<'a> Written<'a> {
     pub fn pass(&mut self, after: u64) -> Result<(), LogError> {
         self.after = after;
         for (at, reader) in &mut self.partitions {
-            reader.until = reader.until.max(self.log.bounds(at)?.stable_end);
+            let bounds = self.log.bounds(at)?;
+            // Retention may have overtaken it.
+            reader.truncated |= reader.from < bounds.start && !self.compacted.contains(&at.topic);
+            reader.begun &= reader.from >= bounds.start;
+            reader.from = reader.from.max(bounds.start);
+            reader.until = reader.until.max(bounds.stable_end);
             while reader.ready.front().is_some_and(|(sequence, _)| *sequence <= after) {
                 reader.ready.pop_front();
                 reader.begun = true;
