@@ -115,11 +115,14 @@ fn ran(topics: &[TopicSpec], drifts: bool) -> TestDriver {
     driver
 }
 
+/// Long after everything ran.
+const LATER_MS: i64 = 1_000_000_000;
+
 fn examined(driver: &TestDriver, keep_ms: u64) -> Examined {
-    examined_on(&**driver.log(), driver, keep_ms)
+    examined_on(&**driver.log(), driver, keep_ms, LATER_MS)
 }
 
-fn examined_on(log: &dyn Log, driver: &TestDriver, keep_ms: u64) -> Examined {
+fn examined_on(log: &dyn Log, driver: &TestDriver, keep_ms: u64, now_ms: i64) -> Examined {
     let pipeline = Pipeline {
         name: "test".into(),
         stages: vec![Arc::clone(driver.spec())],
@@ -129,7 +132,7 @@ fn examined_on(log: &dyn Log, driver: &TestDriver, keep_ms: u64) -> Examined {
         deployment: Deployment::default(),
         warnings: Vec::new(),
     };
-    let patient = Patient { log, book: driver.book(), pipeline: &pipeline, note: None, keep_ms, now_ms: 9 };
+    let patient = Patient { log, book: driver.book(), pipeline: &pipeline, note: None, keep_ms, now_ms };
     examine(&patient).unwrap()
 }
 
@@ -179,6 +182,15 @@ fn inputs_that_were_deleted_are_named_with_the_place_and_later_cuts_still_serve(
     assert!(finding.what.contains(&format!("epoch {last} took offsets")), "{}", finding.what);
     let cut = epochs.iter().find(|record| record.flush && record.epoch >= last).unwrap().epoch;
     assert_eq!(found.reach[0].begins_after, u64::try_from(cut).ok());
+    // While it ran is not long ago, that is less than it is to reach back.
+    let stamp_ms = epochs[usize::try_from(cut).unwrap()].stamp_ms;
+    let replay = |now_ms: i64| {
+        let found = examined_on(&**driver.log(), &driver, 100, now_ms).findings;
+        found
+            .iter()
+            .any(|finding| finding.check == "replay" && finding.what.contains("less than the last 100 ms"))
+    };
+    assert!(replay(stamp_ms + 99) && !replay(stamp_ms + 100));
 }
 
 #[test]
@@ -208,7 +220,7 @@ fn a_gap_in_the_epoch_records_and_a_changelog_without_a_whole_cut_are_found() {
             log.append(&at, records).unwrap();
         }
     }
-    let found = examined_on(&log, &driver, 0);
+    let found = examined_on(&log, &driver, 0, LATER_MS);
     let finding = error(&found, "epochs");
     assert_eq!(finding.what, "epoch 21 is missing: what comes next is epoch 22");
     assert!(found.reach[0].begins_after.unwrap() >= 21);
