@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, diff, health, import, operators, promote, reprocess, run, schemas, sink,
-    status, tail, topics, verify,
+    check, dead_letters, demo, diff, doctor, health, import, operators, promote, reprocess, run, schemas,
+    sink, status, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -106,6 +106,8 @@ enum Command {
     Promote(promote::Args),
     /// Compare two runs record by record, and say why they differ.
     Diff(diff::Args),
+    /// Find what would make a replay impossible, before it matters.
+    Doctor(doctor::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -167,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Reprocess(args) => reprocess::run(args, &context),
         Command::Promote(args) => promote::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
+        Command::Doctor(args) => doctor::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),
