@@ -52,6 +52,11 @@ impl Source {
         self.received_before_ms(record).unwrap_or(record.timestamp_ms)
     }
 
+    /// Whether every task reads all of it, so that its keys are not the task's own.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.role, Role::Broadcast | Role::Control)
+    }
+
     /// Whether the merge waits for it, and the watermark counts it.
     pub fn is_external_data(&self) -> bool {
         self.external && self.role != Role::Control
