@@ -11,6 +11,7 @@ use tidewire_engine::verify::{Difference, VerifyReport, verify_task};
 use tidewire_schemas::SchemaBook;
 
 use crate::cli::{self, Context};
+use crate::commands::bundle::{say_what_it_holds, verify_restricted};
 use crate::files::load_pipeline;
 use crate::open;
 use crate::recorded::pipelines;
@@ -45,6 +46,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if wanted.is_empty() {
         let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
         anyhow::bail!("there is no such stage; there are {}", names.join(", "));
+    }
+    if let Some(bundle) = open.bundle() {
+        say_what_it_holds(bundle)?;
+        if bundle.about().is_restricted() {
+            return verify_restricted(&open, bundle, &wanted, args.task, args.json);
+        }
     }
     let mut reports = Vec::new();
     let bar = progress();
