@@ -55,7 +55,7 @@ fn last_note(log: &dyn Log, pipeline: &str) -> anyhow::Result<StoredRecord> {
 /// The text of a pipeline file without tables of deployment and without comments.
 fn strip_text(text: &str) -> anyhow::Result<String> {
     let mut table: toml::Table = toml::from_str(text)?;
-    table.retain(|name, _| !DEPLOYMENT.iter().any(|other| *other == *name));
+    table.retain(|name, _| !DEPLOYMENT.contains(&name));
     Ok(toml::to_string(&table)?)
 }
 
