@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod bundle;
 pub mod check;
 pub mod dead_letters;
 pub mod demo;

@@ -1,6 +1,7 @@
 //! What the tidewire binary is made of: pipeline files, the commands, and what the commands share.
 
 pub mod build;
+mod bundle;
 pub mod cli;
 mod commands;
 mod diff;
