@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, health, import, operators, run, schemas, sink, status, tail, topics, verify,
+    check, dead_letters, demo, explain, health, import, operators, run, schemas, sink, status, tail, topics,
+    verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -96,6 +97,10 @@ enum Command {
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
     Verify(verify::Args),
+    /// Show why a record is there: its causes back to ticks and news, with what each operator saw.
+    Explain(explain::Args),
+    /// Run recorded epochs of a task again one call at a time, with breakpoints.
+    Step(step::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -151,6 +156,8 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
+        Command::Step(args) => step::run(args, &context),
+        Command::Explain(args) => explain::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead_letters;
 pub mod demo;
+pub mod explain;
 pub mod health;
 pub mod import;
 pub mod operators;
@@ -10,6 +11,7 @@ pub mod run;
 pub mod schemas;
 pub mod sink;
 pub mod status;
+pub mod step;
 pub mod tail;
 pub mod topics;
 pub mod verify;

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cli;
 mod commands;
+mod explain;
 mod feed;
 pub mod files;
 pub mod http;
