@@ -71,6 +71,9 @@ pub struct Cli {
     /// How it is logged: text for people, or JSON, one object a line, instead of all other lines on stderr.
     #[arg(long, global = true, env = "TIDEWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     log_format: LogFormat,
+    /// Look at the run that `reprocess --into PREFIX` made instead of the live one.
+    #[arg(long, global = true, env = "TIDEWIRE_PREFIX", value_name = "PREFIX")]
+    prefix: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -120,6 +123,8 @@ pub struct Context {
     pub bootstrap: Option<String>,
     /// Addresses of a schema registry that were named on the command line.
     pub registry: Option<String>,
+    /// The run that is looked at, where it is not the live one.
+    pub prefix: Option<String>,
     /// What the file of `--config` says.
     pub deployment: Deployment,
 }
@@ -148,6 +153,7 @@ pub fn main() -> ExitCode {
         durability: cli.durability,
         bootstrap: cli.bootstrap,
         registry: cli.registry,
+        prefix: cli.prefix.filter(|prefix| !prefix.is_empty()),
         deployment,
     };
     let done = match &cli.command {

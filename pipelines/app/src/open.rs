@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use tidewire_engine::log::Log;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
+use tidewire_runtime::prefixed::PrefixedLog;
 use tidewire_runtime::registry::{
     LearningLog, Placement, RegistryError, RegistryOptions, RestOptions, Source, open_book_with,
     read_book_with,
@@ -133,9 +134,23 @@ pub fn to_read(context: &Context) -> anyhow::Result<OpenLog> {
 
 /// Opens the log, which must be there, that `deployment`, of a pipeline file, or the command line names.
 pub fn to_read_for(context: &Context, deployment: &Deployment) -> anyhow::Result<OpenLog> {
-    let bare = without_schemas(context, deployment, OpenFor::Reading)?;
+    let bare = open_bare(context, deployment, OpenFor::Reading)?;
     let registry = registry_options(context, deployment)?;
-    with_book(bare, &registry, |log| read_book_with(log, &registry))
+    let open = with_book(bare, &registry, |log| read_book_with(log, &registry))?;
+    let Some(prefix) = &context.prefix else { return Ok(open) };
+    let log = Arc::new(of_prefix(&open.log, prefix)?);
+    Ok(OpenLog { log, ..open })
+}
+
+/// The run of a prefix, which must be there.
+pub fn of_prefix(log: &Arc<dyn Log>, prefix: &str) -> anyhow::Result<PrefixedLog> {
+    if PrefixedLog::topics_under(&**log, prefix)?.is_empty() {
+        bail!(
+            "there is no run of prefix {prefix}: no topic begins with `{prefix}.`; `tidewire topics list` shows what \
+             there is"
+        );
+    }
+    Ok(PrefixedLog::new(Arc::clone(log), prefix)?)
 }
 
 /// Opens the log as a pipeline's stages need it: on a folder, groups live in one process.
@@ -147,6 +162,7 @@ pub fn to_run(context: &Context, pipeline: &Pipeline) -> anyhow::Result<OpenLog>
 
 /// Opens the embedded log in `dir` in this process, for a pipeline.
 pub fn here(context: &Context, dir: &Path, pipeline: &Pipeline) -> anyhow::Result<OpenLog> {
+    refuse_prefix(context)?;
     let bare = alone(|| folder(context, dir))?;
     let registry = registry_options(context, &Deployment::default())?;
     with_book(bare, &registry, |log| open_book_with(log, &registry, &placements(pipeline)))
@@ -179,6 +195,21 @@ pub fn without_schemas(
     deployment: &Deployment,
     purpose: OpenFor,
 ) -> anyhow::Result<BareLog> {
+    refuse_prefix(context)?;
+    open_bare(context, deployment, purpose)
+}
+
+/// A run of a prefix is there to be looked at: what writes would else write to the live topics beside it.
+pub fn refuse_prefix(context: &Context) -> anyhow::Result<()> {
+    match &context.prefix {
+        Some(prefix) => {
+            bail!("this command writes, or takes the log whole: it does not take `--prefix {prefix}`")
+        }
+        None => Ok(()),
+    }
+}
+
+fn open_bare(context: &Context, deployment: &Deployment, purpose: OpenFor) -> anyhow::Result<BareLog> {
     if let Some(options) = kafka_options(context, deployment)? {
         let place = Place::Kafka(options.bootstrap.clone());
         let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
@@ -230,6 +261,7 @@ pub fn for_sinks(
     deployment: &Deployment,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
+    refuse_prefix(context)?;
     if let Some(options) = kafka_options(context, deployment)? {
         let place = Place::Kafka(options.bootstrap.clone());
         let log = KafkaLog::connect(options).with_context(|| failed(&place))?;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod embedded;
 pub mod kafka;
 pub mod live;
+pub mod prefixed;
 pub mod registry;
 pub mod sink;
 pub mod synchronised;

@@ -335,6 +335,7 @@ fn replay(chosen: &Chosen<'_>, context: &Context) -> anyhow::Result<u8> {
     if chosen.places.is_empty() && !chosen.all && chosen.filter.is_empty() {
         bail!("say which: places such as 0@17, `--reason`, `--stage` or `--source`, or `--all`");
     }
+    open::refuse_prefix(context)?;
     let open = open::to_read(context)?;
     let log = &*open.log;
     let found = letters(log, &open.book)?;
