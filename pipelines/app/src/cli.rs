@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, explain, health, import, operators, run, schemas, sink, status, tail, topics,
-    verify,
+    check, dead_letters, demo, explain, health, import, operators, run, schemas, sink, status, step, tail,
+    topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -21,7 +21,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// `verify` found a difference.
+/// `verify` or `explain --prove` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -33,7 +33,7 @@ Exit codes:
   0    done
   1    failed; the reason is on stderr
   2    the command line is wrong
-  3    `verify` found a difference
+  3    `verify` or `explain --prove` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 

@@ -105,16 +105,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
     let spec = stage(&stages, &args.stage, args.task)?;
-    let at = breakpoint(args, &spec)?;
+    let asks = !args.json && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let at = Breakpoint { with_others: asks, ..breakpoint(args, &spec)? };
     let past = Past { log: &*open.log, book: &open.book, spec, task: args.task };
     let Some((first, last)) = span(&past, args)? else { return Ok(cli::OK) };
     let cuts = past.cuts()?;
     let start = past.start_before(first, &cuts, 0)?;
-    let asks = !args.json && io::stdin().is_terminal() && io::stdout().is_terminal();
     let (mut shown, mut differing) = (0, None);
     let mut out = io::stdout().lock();
     if asks {
-        writeln!(out, "{}/{}: epochs {first} to {last}; h for help", past.spec.name, past.task)?;
+        writeln!(out, "{}/{}: {}; h for help", past.spec.name, past.task, words(first, last))?;
     }
     let look = |steps: &EpochSteps<'_>, place: usize, step: &Step| {
         shown += 1;
@@ -142,11 +142,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         )?;
     }
     match shown {
-        0 => writeln!(err, "no call in epochs {first} to {last} is as asked for")?,
+        0 => writeln!(err, "no call in {} is as asked for", words(first, last))?,
         _ if !asks && shown >= args.max => writeln!(err, "stopped after --max {} stops", args.max)?,
         _ => {}
     }
     Ok(cli::OK)
+}
+
+fn words(first: i64, last: i64) -> String {
+    if last == i64::MAX { format!("epochs from {first} on") } else { format!("epochs {first} to {last}") }
 }
 
 fn stage(stages: &[Arc<StageSpec>], name: &str, task: u32) -> anyhow::Result<Arc<StageSpec>> {
@@ -168,7 +172,7 @@ fn breakpoint(args: &Args, spec: &StageSpec) -> anyhow::Result<Breakpoint> {
         })
     });
     let key = args.key.as_deref().map(Into::into);
-    Ok(Breakpoint { key, node: node.transpose()?, when: args.when.clone() })
+    Ok(Breakpoint { key, node: node.transpose()?, when: args.when.clone(), with_others: false })
 }
 
 /// The numbers of the first and the last epoch.
@@ -201,7 +205,7 @@ fn first_to_run(past: &Past<'_>) -> anyhow::Result<Option<i64>> {
         return Ok(Some(1));
     }
     let cuts = past.cuts()?;
-    let after = cuts.iter().find(|cut| cut.epoch + 1 >= first.epoch);
+    let after = cuts.list.iter().find(|cut| cut.epoch + 1 >= first.epoch);
     Ok(Some(after.map_or(first.epoch, |cut| cut.epoch + 1)))
 }
 

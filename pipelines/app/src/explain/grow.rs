@@ -6,7 +6,7 @@ use serde_json::Value;
 use tidewire_contract::{Key, TimerChange};
 use tidewire_engine::frame::TimerCause;
 use tidewire_engine::identity::{CAUSE_HEADER, ID_HEADER, Identity};
-use tidewire_engine::log::{StoredRecord, TopicPartition};
+use tidewire_engine::log::{NewRecord, StoredRecord, TopicPartition};
 use tidewire_engine::plan::Upstream;
 use tidewire_engine::trace::{Call, Took};
 use tidewire_schemas::{EventTime, Record};
@@ -63,6 +63,8 @@ pub struct Grower<'s, 'a> {
     pub same: usize,
     /// Whether bounds left something out.
     pub cut_short: bool,
+    /// The record asked for as it comes out now, where that is not what lies in the log.
+    pub run_again: Option<Value>,
 }
 
 impl<'s, 'a> Grower<'s, 'a> {
@@ -78,6 +80,7 @@ impl<'s, 'a> Grower<'s, 'a> {
             external: 0,
             same: 0,
             cut_short: false,
+            run_again: None,
         }
     }
 
@@ -145,6 +148,9 @@ impl<'s, 'a> Grower<'s, 'a> {
         if let Some((differing, what)) =
             held.difference.as_ref().filter(|(differing, _)| *differing <= epoch.epoch)
         {
+            if level == 0 {
+                self.run_again = held.output(id.sequence).map(|output| self.fields_of(&output.record));
+            }
             let build = &*epoch.build_digest == self.session.stages[task.0].build_digest.as_slice();
             let whose = if build { "this build" } else { "this build, which is not the one that made it," };
             node.notes.push(format!(
@@ -179,6 +185,9 @@ impl<'s, 'a> Grower<'s, 'a> {
                 && body(&output.record.value) == body(&stored.record.value)
         });
         self.same += usize::from(same == Some(true));
+        if level == 0 && same == Some(false) {
+            self.run_again = held.output(id.sequence).map(|output| self.fields_of(&output.record));
+        }
         self.made(within, item, level, &mut node)?;
         if let Some(made) = &mut node.made {
             made.same_bytes = same;
@@ -265,6 +274,13 @@ impl<'s, 'a> Grower<'s, 'a> {
             value,
             notes: notes.into_iter().collect(),
             ..TreeNode::default()
+        }
+    }
+
+    fn fields_of(&self, record: &NewRecord) -> Value {
+        match Shower::new(self.session.book).show(record.value.as_deref()) {
+            Shown::Record(_, value) | Shown::Json(value) => value,
+            Shown::Nothing | Shown::Bytes(..) => Value::Null,
         }
     }
 

@@ -6,12 +6,14 @@ use serde_json::Value;
 
 use super::states::short;
 use super::tree::{Brief, Explanation, Group, Made, TreeNode};
-use super::words::{fields, is_passed, plain};
+use super::words::{self, fields, is_passed, plain};
 
 /// Levels of the tree that are open at first.
 const OPEN_LEVELS: usize = 3;
 /// Most inputs of a group in the page.
 const MAX_INPUTS: usize = 200;
+/// Most changes of a state that are open at first.
+const OPEN_CHANGES: usize = 6;
 /// Most entries of a list in a state.
 const MAX_STATE_ITEMS: usize = 12;
 
@@ -41,8 +43,9 @@ summary b{font-weight:650}
 .see{margin:8px 0 8px 10px;color:var(--soft);font-size:13.5px}
 a{color:var(--mark)}
 table{border-collapse:collapse;margin:6px 0;font-size:13px;width:100%;table-layout:auto}
-th,td{border-bottom:1px solid var(--line);padding:3px 10px 3px 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:500}
+th,td{border-bottom:1px solid var(--line);padding:3px 12px 3px 0;text-align:left;vertical-align:top;overflow-wrap:break-word}
+th{color:var(--soft);font-weight:500;white-space:nowrap}
+td.n{overflow-wrap:anywhere}td.p{white-space:nowrap}
 td.n{font-family:ui-monospace,'DejaVu Sans Mono',Menlo,monospace;font-size:12.5px}
 details.more{margin:4px 0}details.more>summary{color:var(--soft);font-size:13.5px}
 pre{margin:6px 0;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12.5px}
@@ -153,6 +156,12 @@ fn maker(out: &mut dyn Write, made: &Made, tree: &TreeNode) -> io::Result<()> {
         escape(&made.trigger)
     )?;
     if !made.state_changes.is_empty() {
+        let (count, open) = (made.state_changes.len(), made.state_changes.len() <= OPEN_CHANGES);
+        let (open, word) = (if open { " open" } else { "" }, if count == 1 { "value" } else { "values" });
+        writeln!(
+            out,
+            "<details class=\"more\"{open}><summary>it changed {count} {word} of its state</summary>"
+        )?;
         writeln!(out, "<table><tr><th>state</th><th>before</th><th>after</th></tr>")?;
         for change in &made.state_changes {
             writeln!(
@@ -163,7 +172,7 @@ fn maker(out: &mut dyn Write, made: &Made, tree: &TreeNode) -> io::Result<()> {
                 escape(&plain(&short(&change.after, MAX_STATE_ITEMS)))
             )?;
         }
-        writeln!(out, "</table>")?;
+        writeln!(out, "</table></details>")?;
     }
     if !made.given_with_it.is_empty() {
         writeln!(out, "<details class=\"more\" open><summary>given out with it</summary>")?;
@@ -225,7 +234,7 @@ fn briefs(out: &mut dyn Write, all: &[Brief]) -> io::Result<()> {
     for brief in all {
         writeln!(
             out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n p\">{}</td><td class=\"n p\">{}</td><td class=\"n\">{}</td></tr>",
             escape(&brief.kind),
             escape(brief.place.as_deref().unwrap_or("between operators")),
             escape(brief.event_time.as_deref().unwrap_or_default()),
@@ -236,9 +245,9 @@ fn briefs(out: &mut dyn Write, all: &[Brief]) -> io::Result<()> {
 }
 
 fn checks(out: &mut dyn Write, value: &Value) -> io::Result<()> {
-    let Some(checks) = value.get("checks").and_then(Value::as_array) else { return Ok(()) };
+    let Some((decided, skipped)) = words::checks(value) else { return Ok(()) };
     writeln!(out, "<table><tr><th>check</th><th>verdict</th><th>value</th><th>limit</th><th></th></tr>")?;
-    for check in checks {
+    for check in decided {
         let get = |name: &str| check.get(name).map(plain).unwrap_or_default();
         let text = check.get("text").and_then(Value::as_str).unwrap_or_default();
         writeln!(
@@ -252,7 +261,11 @@ fn checks(out: &mut dyn Write, value: &Value) -> io::Result<()> {
             escape(text)
         )?;
     }
-    writeln!(out, "</table>")
+    writeln!(out, "</table>")?;
+    match skipped.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "<p class=\"facts\">not applied: {}</p>", escape(&skipped.join(", "))),
+    }
 }
 
 /// Text that stands for itself in a page, and for nothing else.

@@ -94,8 +94,12 @@ impl<'a> Explainer<'a> {
                         epochs: session.epochs_run,
                         cut_short: grower.cut_short,
                     };
-                    let same = grower.same;
-                    return finish(&session, asked, place, root, size, same);
+                    let proof = Proof {
+                        records_same: grower.same,
+                        run_again: grower.run_again.unwrap_or_default(),
+                        ..Proof::default()
+                    };
+                    return finish(&session, asked, place, root, size, proof, focus.as_deref());
                 }
                 Ok(_) => {
                     let numbers = std::mem::take(&mut grower.numbers);
@@ -119,10 +123,13 @@ fn finish(
     place: &Place,
     root: TreeNode,
     size: Size,
-    records_same: usize,
+    mut proof: Proof,
+    focus: Option<&str>,
 ) -> anyhow::Result<Explanation> {
     let after = find::after(session, place)?;
-    let mut proof = Proof { records_same, ..Proof::default() };
+    if !proof.run_again.is_null() {
+        proof.recorded = root.value.clone();
+    }
     (proof.verdict, proof.text) = match (&root.made, root.external) {
         (Some(made), _) if made.same_bytes == Some(true) => {
             let from = match made.from_cut {
@@ -146,6 +153,16 @@ fn finish(
     if root.made.is_none() && root.notes.iter().any(|note| note.contains("gives something else in epoch")) {
         proof.verdict = "differs";
     }
-    let why = words::why(&root, &after);
-    Ok(Explanation { asked: asked.to_owned(), why, notes: Vec::new(), proof, root, after, size })
+    let why = match focus {
+        Some(name) => words::why_feature(name, &root),
+        None => words::why(&root, &after),
+    };
+    let mut notes = Vec::new();
+    if root.made.as_ref().is_some_and(|made| !made.same_build) {
+        notes.push(
+            "another build made this record; this one gives the same bytes, so what it shows is what happened"
+                .to_owned(),
+        );
+    }
+    Ok(Explanation { asked: asked.to_owned(), why, notes, proof, root, after, size })
 }

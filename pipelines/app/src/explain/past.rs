@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tidewire_engine::cut::{Changelog, CutError, MARKER};
-use tidewire_engine::log::{Log, TopicPartition};
+use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_engine::rerun::{Inputs, difference};
@@ -14,6 +14,9 @@ use tidewire_schemas::{CutMarker, EpochRecord, Record, SchemaBook};
 
 use super::seek::first_at_least;
 use crate::records::Reader;
+
+/// A changelog of more bytes than this is read again each time.
+const MAX_KEPT_BYTES: usize = 128 << 20;
 
 /// Where a task's past lies.
 #[derive(Clone)]
@@ -37,6 +40,15 @@ pub struct Cut {
     offset: u64,
     /// Where to look for the next epoch's record.
     epochs_from: u64,
+}
+
+/// The cuts of a task.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    /// Oldest first.
+    pub list: Vec<Cut>,
+    /// The whole changelog, if it is small enough to be kept: it is read again for each start.
+    records: Option<Vec<StoredRecord>>,
 }
 
 /// A task as it stood after an epoch, ready to go on.
@@ -86,37 +98,43 @@ impl Past<'_> {
         same.then_some(record)
     }
 
-    /// The cuts that the changelog still names, oldest first.
-    pub fn cuts(&self) -> anyhow::Result<Vec<Cut>> {
+    /// The cuts that the changelog still names.
+    pub fn cuts(&self) -> anyhow::Result<Cuts> {
         let at = self.changelog_at();
-        let mut cuts = Vec::new();
+        let mut cuts = Cuts { list: Vec::new(), records: Some(Vec::new()) };
         if self.log.topic(&at.topic)?.is_none_or(|topic| at.partition >= topic.partitions) {
             return Ok(cuts);
         }
+        let mut bytes = 0;
         let mut reader = Reader::from_start(self.log, at.clone())?;
         while let Some(stored) = reader.next(self.log)? {
-            if stored.record.key.as_deref() != Some(MARKER) {
-                continue;
+            if stored.record.key.as_deref() == Some(MARKER) {
+                let value = stored.record.value.as_deref().unwrap_or_default();
+                let record: Record = self.book.decode(value).with_context(|| {
+                    format!("{at}: the marker at offset {} can not be read", stored.offset)
+                })?;
+                if let Ok(marker) = CutMarker::try_from(record) {
+                    let epochs_from = u64::try_from(marker.epochs_from).unwrap_or(0);
+                    cuts.list.push(Cut { epoch: marker.epoch, offset: stored.offset, epochs_from });
+                }
             }
-            let value = stored.record.value.as_deref().unwrap_or_default();
-            let record: Record = self
-                .book
-                .decode(value)
-                .with_context(|| format!("{at}: the marker at offset {} can not be read", stored.offset))?;
-            if let Ok(marker) = CutMarker::try_from(record) {
-                let epochs_from = u64::try_from(marker.epochs_from).unwrap_or(0);
-                cuts.push(Cut { epoch: marker.epoch, offset: stored.offset, epochs_from });
+            bytes += stored.record.size();
+            if bytes > MAX_KEPT_BYTES {
+                cuts.records = None;
+            }
+            if let Some(records) = &mut cuts.records {
+                records.push(stored);
             }
         }
         Ok(cuts)
     }
 
     /// The task as it stood before `epoch`: at the nearest usable cut, or, with `back`, so many cuts earlier as are there.
-    pub fn start_before(&self, epoch: i64, cuts: &[Cut], back: usize) -> anyhow::Result<Start> {
-        let before: Vec<&Cut> = cuts.iter().filter(|cut| cut.epoch < epoch).collect();
+    pub fn start_before(&self, epoch: i64, cuts: &Cuts, back: usize) -> anyhow::Result<Start> {
+        let before: Vec<&Cut> = cuts.list.iter().filter(|cut| cut.epoch < epoch).collect();
         let nearest = before.len().saturating_sub(back);
         for cut in before[..nearest].iter().rev() {
-            if let Some(start) = self.start_at(cut)? {
+            if let Some(start) = self.start_at(cuts, cut)? {
                 return Ok(start);
             }
         }
@@ -129,7 +147,7 @@ impl Past<'_> {
         }
         // Earlier than the nearest there is none: a later one is better than nothing.
         for cut in before[nearest..].iter() {
-            if let Some(start) = self.start_at(cut)? {
+            if let Some(start) = self.start_at(cuts, cut)? {
                 return Ok(start);
             }
         }
@@ -147,13 +165,19 @@ impl Past<'_> {
     }
 
     /// The task at a cut; nothing where compaction has left only a part of it.
-    fn start_at(&self, cut: &Cut) -> anyhow::Result<Option<Start>> {
-        let at = self.changelog_at();
-        let begin = self.log.bounds(&at)?.start;
+    fn start_at(&self, cuts: &Cuts, cut: &Cut) -> anyhow::Result<Option<Start>> {
         let mut changelog = Changelog::default();
-        let mut reader = Reader::new(at, begin, cut.offset + 1);
-        while let Some(stored) = reader.next(self.log)? {
-            changelog.take(stored, self.book)?;
+        if let Some(records) = &cuts.records {
+            for stored in records.iter().take_while(|stored| stored.offset <= cut.offset) {
+                changelog.take(stored.clone(), self.book)?;
+            }
+        } else {
+            let at = self.changelog_at();
+            let begin = self.log.bounds(&at)?.start;
+            let mut reader = Reader::new(at, begin, cut.offset + 1);
+            while let Some(stored) = reader.next(self.log)? {
+                changelog.take(stored, self.book)?;
+            }
         }
         let restored = Task::restored(Arc::clone(&self.spec), self.task, Arc::clone(self.book), &changelog);
         match restored {
@@ -202,5 +226,44 @@ impl Past<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use bytes::Bytes;
+    use tidewire_engine::log::{NewRecord, TopicSpec};
+    use tidewire_engine::memory::MemoryLog;
+
+    use super::*;
+
+    #[test]
+    fn a_past_whose_early_epochs_are_gone_says_so() {
+        let pipeline = crate::files::load_pipeline(std::path::Path::new("market-intel")).unwrap().pipeline;
+        let spec = Arc::clone(&pipeline.stages[0]);
+        let (log, book) = (MemoryLog::new(), Arc::new(SchemaBook::of_this_build()));
+        for topic in [spec.epochs_topic(), spec.changelog_topic()] {
+            log.create_topic(&TopicSpec::new(topic, spec.tasks())).unwrap();
+        }
+        let past = Past { log: &log, book: &book, spec: Arc::clone(&spec), task: 1 };
+        for epoch in 5..9 {
+            let record = EpochRecord { stage: spec.name.clone(), task: 1, epoch, ..EpochRecord::default() };
+            let mut value = Vec::new();
+            book.encode(&Record::from(record), &mut value).unwrap();
+            let record = NewRecord { value: Some(Bytes::from(value)), ..NewRecord::default() };
+            log.append(&past.epochs_at(), vec![record]).unwrap();
+        }
+        let found = past.first_epoch(7, |record| record.epoch).unwrap().unwrap();
+        assert_eq!(found.epoch, 7);
+        assert!(past.first_epoch(9, |record| record.epoch).unwrap().is_none());
+        let Err(error) = past.start_before(7, &past.cuts().unwrap(), 0) else { panic!("there is no start") };
+        let words = error.to_string();
+        for wanted in
+            ["epoch 7 of signals/1", "market-intel.signals.changelog-1", "begin with 5", "replay_retention"]
+        {
+            assert!(words.contains(wanted), "{words}");
+        }
     }
 }

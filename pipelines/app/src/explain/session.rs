@@ -12,7 +12,7 @@ use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
 use tidewire_engine::plan::StageSpec;
 use tidewire_schemas::{EpochRecord, SchemaBook, topics};
 
-use super::past::{Cut, Past};
+use super::past::{Cuts, Past};
 use super::seek::{by_identity, by_offset};
 use super::stretch::{Stretch, Wanted, keys_of};
 use crate::records::Reader;
@@ -72,7 +72,7 @@ pub struct Session<'a> {
     keys: BTreeMap<(TaskId, u64), BTreeSet<Key>>,
     /// What can not be run again, and why.
     refused: BTreeMap<(TaskId, i64), String>,
-    cuts: BTreeMap<TaskId, Rc<Vec<Cut>>>,
+    cuts: BTreeMap<TaskId, Rc<Cuts>>,
     places: RefCell<BTreeMap<(TopicPartition, u64), Found>>,
     identities: RefCell<BTreeMap<(TopicPartition, String), Option<u64>>>,
     epochs: RefCell<BTreeMap<(TaskId, u64), Option<Rc<EpochRecord>>>>,
@@ -245,7 +245,7 @@ impl<'a> Session<'a> {
     fn add(&mut self, task: TaskId, mut wanted: Wanted) -> anyhow::Result<()> {
         let cuts = self.cuts(task)?;
         let cut_before =
-            |epoch: i64| cuts.iter().rev().find(|cut| cut.epoch < epoch).map_or(0, |cut| cut.epoch);
+            |epoch: i64| cuts.list.iter().rev().find(|cut| cut.epoch < epoch).map_or(0, |cut| cut.epoch);
         let near = self.stretches.iter().position(|(of, stretch)| {
             *of == task
                 && (stretch.epochs.contains_key(&wanted.first)
@@ -284,7 +284,7 @@ impl<'a> Session<'a> {
     }
 
     /// The cuts of a task.
-    pub fn cuts(&mut self, task: TaskId) -> anyhow::Result<Rc<Vec<Cut>>> {
+    pub fn cuts(&mut self, task: TaskId) -> anyhow::Result<Rc<Cuts>> {
         if let Some(cuts) = self.cuts.get(&task) {
             return Ok(Rc::clone(cuts));
         }

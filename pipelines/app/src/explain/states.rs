@@ -9,6 +9,9 @@ use super::tree::Change;
 /// Most changes that are told apart; beyond, nobody reads them.
 pub const MAX_CHANGES: usize = 1_000;
 
+/// Stands for the fields of a map that [`short`] left out.
+pub const MORE: &str = "...";
+
 /// A state before or after a call.
 pub fn shown(layout: &NodeLayout, call: &Call, entries: &[Entry]) -> Value {
     show_entries(layout, call.broadcast, entries)
@@ -71,7 +74,7 @@ pub fn short(value: &Value, most: usize) -> Value {
             let mut kept: Map<String, Value> =
                 map.iter().take(most).map(|(name, item)| (name.clone(), short(item, most))).collect();
             if map.len() > most {
-                kept.insert("...".to_owned(), Value::from(format!("{} more", map.len() - most)));
+                kept.insert(MORE.to_owned(), Value::from(format!("{} more", map.len() - most)));
             }
             Value::Object(kept)
         }

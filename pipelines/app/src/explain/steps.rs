@@ -28,6 +28,8 @@ pub struct Breakpoint {
     pub node: Option<usize>,
     /// Only where a record taken or given is so.
     pub when: Option<Condition>,
+    /// Whether the states of other operators may be asked for at any stop.
+    pub with_others: bool,
 }
 
 /// One call, as it is shown.
@@ -106,7 +108,7 @@ pub fn run(
         (0..past.spec.nodes.len()).map(|node| NodeLayout::parse(&start.task.layout_of(node)?).ok()).collect();
     let filter = TraceFilter {
         keys: at.key.as_ref().map(|key| BTreeSet::from([key.clone()])),
-        nodes: at.node.map(|node| BTreeSet::from([node])),
+        nodes: at.node.filter(|_| !at.with_others).map(|node| BTreeSet::from([node])),
         states: TraceStates::All,
     };
     let mut go = Go::Continue;
@@ -114,10 +116,7 @@ pub fn run(
         start,
         last,
         |task, record| {
-            if record.epoch >= first && task.is_traced() {
-                return;
-            }
-            if record.epoch >= first {
+            if record.epoch >= first && !task.is_traced() {
                 task.begin_trace(filter.clone());
             }
         },
@@ -133,6 +132,9 @@ pub fn run(
             calls.sort_by_key(Call::place);
             let steps = EpochSteps { past, task, layouts: &layouts, calls };
             for (place, call) in steps.calls.iter().enumerate() {
+                if at.node.is_some_and(|node| node != call.node) {
+                    continue;
+                }
                 let step = steps.step(call, at);
                 if go != Go::Next && !step.is_hit {
                     continue;

@@ -10,7 +10,7 @@ use tidewire_engine::plan::{Role, Upstream};
 use tidewire_engine::trace::{Call, StateChange, Took, TraceFilter, TraceStates};
 use tidewire_schemas::EpochRecord;
 
-use super::past::{Cut, Past, Rerun};
+use super::past::{Cuts, Past, Rerun};
 
 /// What an item is within a task: epoch, pass, operator, and its place among what that one gave out.
 pub type ItemId = (u64, u64, usize, u32);
@@ -59,7 +59,7 @@ pub struct Stretch {
 
 impl Stretch {
     /// Runs it.
-    pub fn run(past: &Past<'_>, cuts: &[Cut], wanted: Wanted) -> anyhow::Result<Self> {
+    pub fn run(past: &Past<'_>, cuts: &Cuts, wanted: Wanted) -> anyhow::Result<Self> {
         let start = past.start_before(wanted.first, cuts, wanted.back)?;
         let layouts = (0..past.spec.nodes.len())
             .map(|node| NodeLayout::parse(&start.task.layout_of(node)?).ok())
@@ -99,12 +99,7 @@ impl Stretch {
     }
 
     /// Runs it once more for the states before and after these calls.
-    pub fn add_states(
-        &mut self,
-        past: &Past<'_>,
-        cuts: &[Cut],
-        numbers: BTreeSet<u64>,
-    ) -> anyhow::Result<()> {
+    pub fn add_states(&mut self, past: &Past<'_>, cuts: &Cuts, numbers: BTreeSet<u64>) -> anyhow::Result<()> {
         if numbers.is_empty() {
             return Ok(());
         }
@@ -214,7 +209,7 @@ impl Stretch {
 }
 
 /// The keys of the calls that led to an output, found in its epoch alone where the keys are not known beforehand.
-pub fn keys_of(past: &Past<'_>, cuts: &[Cut], epoch: i64, sequence: u64) -> anyhow::Result<BTreeSet<Key>> {
+pub fn keys_of(past: &Past<'_>, cuts: &Cuts, epoch: i64, sequence: u64) -> anyhow::Result<BTreeSet<Key>> {
     let start = past.start_before(epoch, cuts, 0)?;
     let mut keys = BTreeSet::new();
     past.run(

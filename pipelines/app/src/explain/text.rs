@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::states::short;
 use super::tree::{Brief, Explanation, Group, Made, TreeNode};
-use super::words::{fields, plain};
+use super::words::{self, fields, plain};
 
 /// Width that lines are broken at.
 const WIDTH: usize = 112;
@@ -32,7 +32,7 @@ pub fn write(out: &mut dyn Write, explanation: &Explanation, with_proof: bool) -
     if !explanation.after.is_empty() {
         writeln!(out, "\nafter it:")?;
         for brief in &explanation.after {
-            block(out, "  ", "", &one_line(brief))?;
+            block(out, "  ", "- ", &one_line(brief))?;
             checks(out, "      ", &brief.value)?;
         }
     }
@@ -69,7 +69,7 @@ fn node(out: &mut dyn Write, tree: &TreeNode, indent: &str) -> io::Result<()> {
         return writeln!(out, "{indent}{role}{what} {place}: see {}", number.trim_end());
     }
     writeln!(out, "{indent}{role}{number}{what}  {place}  {time}  {}{outside}", tree.key)?;
-    let inner = format!("{indent}    ");
+    let inner = format!("{indent}      ");
     let line = fields(&tree.kind, &tree.key, &tree.value);
     if !line.is_empty() && !tree.value.is_null() {
         block(out, &inner, "", &line)?;
@@ -82,7 +82,7 @@ fn node(out: &mut dyn Write, tree: &TreeNode, indent: &str) -> io::Result<()> {
         maker(out, &inner, made)?;
     }
     for child in &tree.children {
-        node(out, child, &inner)?;
+        node(out, child, &format!("{indent}  "))?;
     }
     Ok(())
 }
@@ -128,7 +128,8 @@ fn maker(out: &mut dyn Write, inner: &str, made: &Made) -> io::Result<()> {
         block(out, inner, "with it ", &one_line(brief))?;
         checks(out, &format!("{inner}    "), &brief.value)?;
     }
-    for group in &made.gathered {
+    // A vector's values stand below, each with what led to it.
+    for group in made.gathered.iter().filter(|group| group.count > 1 || !group.rule.contains("of its name")) {
         gathered(out, inner, group)?;
     }
     Ok(())
@@ -160,22 +161,29 @@ pub fn one_line(brief: &Brief) -> String {
     format!("{}{place}  {time}  {}", brief.kind, fields(&brief.kind, &brief.key, &brief.value))
 }
 
-/// The checks of a decision, one a line.
+/// The checks of a decision, one a line; those that do not apply together.
 fn checks(out: &mut dyn Write, inner: &str, value: &Value) -> io::Result<()> {
-    let Some(checks) = value.get("checks").and_then(Value::as_array) else { return Ok(()) };
-    for check in checks {
+    let Some((decided, skipped)) = words::checks(value) else { return Ok(()) };
+    for check in decided {
         let get = |name: &str| check.get(name).map(plain).unwrap_or_default();
         let text = check.get("text").and_then(Value::as_str).unwrap_or_default();
-        let line = format!(
-            "check {:<28} {:<5} value {:<18} limit {:<14} {text}",
-            get("check"),
-            get("verdict"),
-            get("value"),
-            get("limit")
-        );
-        writeln!(out, "{inner}{}", line.trim_end())?;
+        let numbers = match (check.get("value"), check.get("limit")) {
+            (Some(Value::String(value)), Some(Value::String(limit))) => {
+                format!("value {value}, limit {limit}  ")
+            }
+            _ => String::new(),
+        };
+        block(
+            out,
+            inner,
+            &format!("{:<4} {:<24} ", get("verdict"), get("check")),
+            &format!("{numbers}{text}"),
+        )?;
     }
-    Ok(())
+    match skipped.is_empty() {
+        true => Ok(()),
+        false => block(out, inner, "not applied: ", &skipped.join(", ")),
+    }
 }
 
 /// Writes words, broken into lines that keep their indent.
@@ -196,5 +204,6 @@ pub fn block(out: &mut dyn Write, indent: &str, begin: &str, words: &str) -> io:
         // What is not for the eye must not reach a terminal.
         line.extend(word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
     }
-    writeln!(out, "{}{line}", if is_first { format!("{indent}{begin}") } else { hang })
+    let last = format!("{}{line}", if is_first { format!("{indent}{begin}") } else { hang });
+    writeln!(out, "{}", last.trim_end())
 }

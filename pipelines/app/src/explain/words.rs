@@ -5,10 +5,13 @@ use tidewire_contract::TimerChange;
 use tidewire_engine::trace::{Call, Took};
 use tidewire_schemas::Kind;
 
+use super::states::{MORE, short};
 use super::tree::{Brief, TreeNode};
 
 /// Most fields of a record that are put on one line.
 const MAX_FIELDS: usize = 10;
+/// Most items of a list in a field that are put on the line.
+const MAX_ITEMS: usize = 8;
 /// Fields that are shown elsewhere, or that nobody asks for first.
 const LESSER: [&str; 4] = ["event_time", "received_time", "body", "checks"];
 
@@ -16,11 +19,16 @@ const LESSER: [&str; 4] = ["event_time", "received_time", "body", "checks"];
 pub fn trigger(call: &Call) -> String {
     match &call.took {
         Took::Record { record, .. } if call.broadcast => {
-            format!("a {} came by broadcast", record.kind().name())
+            format!("{} came by broadcast", with_article(record.kind().name()))
         }
-        Took::Record { record, .. } => format!("a {} came", record.kind().name()),
+        Took::Record { record, .. } => format!("{} came", with_article(record.kind().name())),
         Took::Timer(timer) => format!("its timer for {} fired (tag {})", timer.at, timer.tag),
     }
+}
+
+fn with_article(name: &str) -> String {
+    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 /// A timer set or taken back.
@@ -42,8 +50,9 @@ pub fn fields(kind: &str, key: &str, value: &Value) -> String {
         !value.is_null() && !LESSER.contains(&name.as_str()) && value.as_str() != Some(key)
     };
     let shown: Vec<&&String> = names.iter().filter(is_shown).collect();
+    let value = |name: &str| plain(&short(&map[name], MAX_ITEMS));
     let mut line: Vec<String> =
-        shown.iter().take(MAX_FIELDS).map(|name| format!("{name}={}", plain(&map[**name]))).collect();
+        shown.iter().take(MAX_FIELDS).map(|name| format!("{name}={}", value(name))).collect();
     if shown.len() > MAX_FIELDS {
         line.push(format!("and {} more", shown.len() - MAX_FIELDS));
     }
@@ -57,8 +66,10 @@ pub fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         Value::Object(map) => {
-            let fields: Vec<String> =
-                map.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+            let rest = map.get(MORE).map(|more| format!("... {}", more.as_str().unwrap_or_default()));
+            let fields = map.iter().filter(|(name, _)| *name != MORE);
+            let fields = fields.map(|(name, value)| format!("{name}={}", plain(value)));
+            let fields: Vec<String> = fields.chain(rest).collect();
             format!("{{{}}}", fields.join(" "))
         }
         Value::Array(items) => {
@@ -136,11 +147,31 @@ pub fn why(root: &TreeNode, after: &[Brief]) -> String {
     format!("{what}{cause}")
 }
 
+/// Why a feature has its value.
+pub fn why_feature(name: &str, vector: &TreeNode) -> String {
+    let value = vector.value.get("values").and_then(|values| values.get(name)).map(plain).unwrap_or_default();
+    let role = format!("latest {name}");
+    let latest = vector.children.iter().find(|child| child.role == role);
+    let made = latest.and_then(|latest| latest.made.as_ref());
+    let from = match (latest, made) {
+        (Some(latest), Some(made)) => format!(
+            ": {} ({}) gave it at {} when {}",
+            made.operator,
+            made.type_name,
+            latest.event_time.as_deref().unwrap_or_default(),
+            made.trigger
+        ),
+        _ => String::new(),
+    };
+    let time = vector.event_time.as_deref().unwrap_or_default();
+    format!("{name} of {} is {value} in the vector of {time}{from}", vector.key)
+}
+
 fn checks_passed(root: &TreeNode) -> String {
     let given = root.made.as_ref().map_or(&[][..], |made| made.given_with_it.as_slice());
     let decision = given.iter().find(|brief| brief.kind == "RiskDecision");
-    match decision.and_then(|brief| brief.value.get("checks")).and_then(Value::as_array) {
-        Some(checks) => format!("all {} checks", checks.len()),
+    match decision.and_then(|brief| checks(&brief.value)) {
+        Some((decided, _)) => format!("all {} checks that apply", decided.len()),
         None => "the checks".to_owned(),
     }
 }
@@ -162,6 +193,14 @@ fn decision(value: &Value) -> String {
         })
         .collect();
     format!("intent {} was refused with {} ({})", get("intent_id"), get("reason"), failed.join("; "))
+}
+
+/// The checks that decided something, and the names of those that did not apply.
+pub fn checks(value: &Value) -> Option<(Vec<&Value>, Vec<&str>)> {
+    let all = value.get("checks")?.as_array()?;
+    let (skipped, decided): (Vec<&Value>, Vec<&Value>) =
+        all.iter().partition(|check| check.get("verdict").and_then(Value::as_str) == Some("SKIPPED"));
+    Some((decided, skipped.into_iter().filter_map(|check| check.get("check")?.as_str()).collect()))
 }
 
 /// Whether a check let the intent through.
