@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bundle, check, dead_letters, demo, diff, doctor, health, import, operators, promote, reprocess, run,
-    schemas, sink, status, tail, topics, verify,
+    bundle, check, dead_letters, demo, diff, doctor, explain, health, import, operators, promote, reprocess,
+    run, schemas, sink, status, step, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -22,6 +22,7 @@ pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
 /// `verify` or `diff` found a difference.
+/// `verify` or `explain --prove` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -34,6 +35,7 @@ Exit codes:
   1    failed; the reason is on stderr
   2    the command line is wrong
   3    `verify` or `diff` found a difference
+  3    `verify` or `explain --prove` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 
@@ -111,6 +113,10 @@ enum Command {
     Doctor(doctor::Args),
     /// Put a stretch of time into one file, to be looked into and run again elsewhere.
     Bundle(bundle::Args),
+    /// Show why a record is there: its causes back to ticks and news, with what each operator saw.
+    Explain(explain::Args),
+    /// Run recorded epochs of a task again one call at a time, with breakpoints.
+    Step(step::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -179,6 +185,8 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),
         Command::Bundle(args) => bundle::run(args, &context),
+        Command::Step(args) => step::run(args, &context),
+        Command::Explain(args) => explain::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

@@ -6,6 +6,7 @@ pub mod cli;
 mod commands;
 mod diff;
 pub mod doctor;
+mod explain;
 mod feed;
 pub mod files;
 pub mod http;

@@ -61,7 +61,8 @@ pub struct Changelog {
 const STATE: u8 = b's';
 const TIMER: u8 = b't';
 const TOUCH: u8 = b'u';
-const MARKER: &[u8] = b"m";
+/// Key of the markers of cuts.
+pub const MARKER: &[u8] = b"m";
 
 impl Changelog {
     /// Takes the next record of the changelog.

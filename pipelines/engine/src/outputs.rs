@@ -1,5 +1,6 @@
 //! From what operators gave out to the records that are sent: order, identity, cause, key and digest.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::node::NodeOutput;
 use crate::only::KeyScope;
 use crate::partition::{partition_of, partition_of_compound};
 use crate::plan::{MergeOrder, StageSpec};
+use crate::trace::Tracer;
 
 /// Bytes of the schema prefix, which digests leave out: ids differ from log to log.
 const PREFIX_BYTES: usize = 5;
@@ -69,6 +71,8 @@ pub struct Drafts<'a> {
     pub book: &'a SchemaBook,
     /// Keys whose outputs alone are sent, or noted.
     pub only: &'a KeyScope,
+    /// What notes calls, if they are noted.
+    pub tracer: Option<&'a RefCell<Tracer>>,
 }
 
 /// Where a draft stands among the others: position, tick, output, operator, ordinal.
@@ -296,7 +300,12 @@ impl Drafts<'_> {
         let mut value = Vec::with_capacity(128);
         match &draft.body {
             Body::Emitted { node, index } => {
-                self.book.encode(&self.nodes[*node].items[*index].record, &mut value)?;
+                let item = &self.nodes[*node].items[*index];
+                self.book.encode(&item.record, &mut value)?;
+                if let Some(tracer) = self.tracer {
+                    let at = TopicPartition { topic: draft.topic.clone(), partition: draft.partition };
+                    tracer.borrow_mut().sent(*node, item.ordinal, sequence, &at);
+                }
             }
             Body::Made(record) => self.book.encode(record, &mut value)?,
         }

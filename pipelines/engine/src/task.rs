@@ -483,7 +483,13 @@ impl Task {
         let frame = Rc::new(Frame { before: run.before, steps: run.steps });
         let epoch =
             Epoch { frame: Rc::clone(&frame), inputs: run.inputs, skipped_timers: skips.timers.clone() };
+        if let Some(tracer) = self.graph.tracer() {
+            tracer.borrow_mut().begin_pass(self.epoch + 1);
+        }
         let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
+        if let Some(tracer) = self.graph.tracer() {
+            tracer.borrow_mut().end_pass(taken);
+        }
         for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
             if let Some((code, text)) = skips.timers.get(timer) {
                 self.open.skipped_timers.push(format_smolstr!("{timer}\n{code}\n{text}"));
@@ -501,6 +507,7 @@ impl Task {
             names: &self.graph.names().borrow(),
             book: &self.book,
             only: &self.only,
+            tracer: self.graph.tracer(),
         };
         let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest, &mut self.noted)?;
         self.open.outputs.extend(outputs);
