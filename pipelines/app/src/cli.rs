@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bundle, check, dead_letters, demo, diff, doctor, explain, health, import, operators, promote, reprocess,
-    run, schemas, sink, status, step, tail, topics, verify,
+    backtest, bundle, check, dead_letters, demo, diff, doctor, explain, health, import, operators, promote,
+    reprocess, run, schemas, sink, status, step, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -105,6 +105,8 @@ enum Command {
     Verify(verify::Args),
     /// Run recorded inputs through a pipeline again, into topics of a prefix.
     Reprocess(reprocess::Args),
+    /// Run many settings of a pipeline over the same recorded inputs.
+    Backtest(backtest::Args),
     /// Let readers of live topics go on in the topics of a run that `reprocess` made.
     Promote(promote::Args),
     /// Compare two runs record by record, and say why they differ.
@@ -181,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Reprocess(args) => reprocess::run(args, &context),
+        Command::Backtest(args) => backtest::run(args, &context),
         Command::Promote(args) => promote::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod backtest;
 pub mod bundle;
 pub mod check;
 pub mod dead_letters;

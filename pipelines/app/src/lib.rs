@@ -1,5 +1,6 @@
 //! What the tidewire binary is made of: pipeline files, the commands, and what the commands share.
 
+pub mod backtest;
 pub mod build;
 mod bundle;
 pub mod cli;

@@ -156,19 +156,31 @@ pub fn in_memory(
     stop: &AtomicBool,
     on_progress: impl FnMut(&Progress<'_>),
 ) -> anyhow::Result<(Arc<MemoryLog>, SyncSummary)> {
+    let outputs = Arc::new(MemoryLog::new());
+    let summary = in_memory_with(job, &outputs, stop, on_progress)?;
+    Ok((outputs, summary))
+}
+
+/// As [`in_memory`], into a log that is at hand, so that what was written can be taken out of it on the way: no stage reads
+/// it again.
+pub fn in_memory_with(
+    job: &Job<'_>,
+    outputs: &Arc<MemoryLog>,
+    stop: &AtomicBool,
+    on_progress: impl FnMut(&Progress<'_>),
+) -> anyhow::Result<SyncSummary> {
     if !job.files.is_empty() {
         bail!("files are fed into a log first");
     }
     let pipeline = &job.loaded.pipeline;
     let own = own_topics(job)?;
-    let outputs = Arc::new(MemoryLog::new());
     for spec in wanted(pipeline).into_iter().filter(|spec| own.contains(&spec.name)) {
         outputs.create_topic(&TopicSpec { retention_ms: None, retention_bytes: None, ..spec })?;
     }
-    inputs::copy_limits(job, &*outputs, &Ranges::default(), stop)?;
-    put_limits(&*outputs, job.book, &pipeline.limits)?;
-    let outputs_log: Arc<dyn Log> = Arc::clone(&outputs) as Arc<dyn Log>;
-    let summary = tidewire_runtime::reprocess::run(
+    inputs::copy_limits(job, &**outputs, &Ranges::default(), stop)?;
+    put_limits(&**outputs, job.book, &pipeline.limits)?;
+    let outputs_log: Arc<dyn Log> = Arc::clone(outputs) as Arc<dyn Log>;
+    Ok(tidewire_runtime::reprocess::run(
         job.log,
         &outputs_log,
         job.book,
@@ -176,6 +188,5 @@ pub fn in_memory(
         &job.options,
         stop,
         on_progress,
-    )?;
-    Ok((outputs, summary))
+    )?)
 }

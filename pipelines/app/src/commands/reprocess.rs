@@ -85,7 +85,7 @@ pub struct Args {
 
 /// The order in which inputs are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Order {
+pub enum Order {
     /// By the time each record was received: what was late is late, and nothing is known before it could be.
     Availability,
     /// By event time, each partition sorted first: nothing is late.
