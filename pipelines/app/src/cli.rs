@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::backtest::grid::GridError;
 use crate::commands::{
     backtest, bundle, check, dead_letters, demo, diff, doctor, explain, health, import, operators, promote,
     reprocess, run, schemas, sink, status, step, tail, topics, verify,
@@ -24,7 +25,7 @@ pub const USAGE: u8 = 2;
 /// `verify` or `diff` found a difference.
 /// `verify` or `explain --prove` found a difference.
 pub const DIFFERS: u8 = 3;
-/// The pipeline file has problems.
+/// The pipeline file, or a setting of a backtest, has problems.
 pub const BAD_PIPELINE: u8 = 4;
 /// Ended by a second Ctrl-C, or because stopping took too long.
 pub const ABORTED: u8 = 130;
@@ -210,6 +211,10 @@ fn report(error: &anyhow::Error) -> u8 {
     }
     if let Some(problems) = error.downcast_ref::<PipelineError>() {
         say_error(&problems.to_string(), "");
+        return BAD_PIPELINE;
+    }
+    if error.is::<GridError>() {
+        say_error(&error.to_string(), "");
         return BAD_PIPELINE;
     }
     say_error(&format!("{error:#}"), "error: ");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 use tidewire_schemas::Amount;
@@ -182,10 +183,13 @@ impl Grid {
     ///
     /// # Errors
     /// [`GridError`] with all problems.
-    pub fn check(&self, base: &Loaded) -> anyhow::Result<()> {
+    pub fn check(&self, base: &Loaded, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut problems: BTreeSet<String> = BTreeSet::new();
         let mut bad = 0;
         for setting in &self.settings {
+            if stop.load(Ordering::SeqCst) {
+                bail!("stopped before anything ran");
+            }
             let Err(error) = self.load(setting, base) else { continue };
             let Some(error) = error.downcast_ref::<PipelineError>() else { return Err(error) };
             bad += 1;

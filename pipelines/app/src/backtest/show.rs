@@ -90,11 +90,11 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Sorts the outcomes. Without a currency, the one of the most settings with fills is shown.
+    /// Sorts the outcomes. Without a currency, the one with the most fills is shown.
     pub fn sorted(mut self, currency: Option<SmolStr>) -> Self {
-        let mut counts: BTreeMap<&SmolStr, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&SmolStr, u64> = BTreeMap::new();
         for (name, money) in self.outcomes.iter().flat_map(|outcome| &outcome.tally.money) {
-            *counts.entry(name).or_default() += usize::from(!money.turnover.is_zero());
+            *counts.entry(name).or_default() += money.fills;
         }
         let most = counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name.clone());
         self.currency = currency.or(most).unwrap_or_default();
@@ -272,6 +272,7 @@ fn of_outcome(report: &Report<'_>, outcome: &Outcome) -> Value {
                 "fees": money.fees.to_string(),
                 "max_drawdown": money.max_drawdown.to_string(),
                 "turnover": money.turnover.to_string(),
+                "fills": money.fills,
             });
             (currency.as_str(), figures)
         })

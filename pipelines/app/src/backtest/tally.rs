@@ -14,6 +14,8 @@ pub type Instruments = BTreeMap<SmolStr, Instrument>;
 /// Money of a setting in one currency, over all accounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Money {
+    /// Fills.
+    pub fills: u64,
     /// Value of all fills.
     pub turnover: Amount,
     /// Paid to the venue.
@@ -103,6 +105,7 @@ impl Tally {
         let Some(instrument) = instruments.get(&report.instrument) else { return Ok(()) };
         let value = value_of(instrument, report.last_price, report.last_quantity)?;
         let money = self.money.entry(instrument.settle.clone()).or_default();
+        money.fills += 1;
         money.turnover = money.turnover.checked_add(value)?;
         Ok(())
     }

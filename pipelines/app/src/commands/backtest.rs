@@ -92,7 +92,7 @@ pub struct Args {
     /// What the table is sorted by, best first.
     #[arg(long, value_enum, default_value_t = SortBy::Pnl)]
     sort: SortBy,
-    /// Currency of the table and of the plots [default: the one that most settings traded in].
+    /// Currency of the table and of the plots [default: the one with the most fills].
     #[arg(long, value_name = "CURRENCY")]
     currency: Option<SmolStr>,
     /// Rows of the table; JSON, CSV and the page have all.
@@ -114,8 +114,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let stages: Vec<String> = base.pipeline.stages.iter().map(|stage| stage.name.to_string()).collect();
     let draw = args.random.map(|count| Draw { count: count.get(), seed: args.seed });
     let grid = Grid::new(args.grid.clone(), draw, &stages)?;
-    grid.check(&base)?;
     let stop = stop_flag()?;
+    grid.check(&base, &stop)?;
     let source = Source::open(args, context, &base)?;
     if grid.has_limits() && args.limits == Limits::Log && !source.is_empty {
         bail!(
