@@ -137,9 +137,9 @@ fn line(out: &mut String, report: &Report<'_>, place: usize) -> fmt::Result {
             Safe(value)
         )?;
     }
-    write!(
+    writeln!(
         out,
-        "<text class=\"mid soft\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg></figure>\n",
+        "<text class=\"mid soft\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg></figure>",
         (LEFT + WIDTH) / 2.0,
         HEIGHT - 8.0,
         Safe(name)
@@ -235,5 +235,5 @@ fn heat_map(
             Safe(value)
         )?;
     }
-    write!(out, "</svg></figure>\n")
+    writeln!(out, "</svg></figure>")
 }
