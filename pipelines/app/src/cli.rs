@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, diff, health, import, operators, run, schemas, sink, status, tail, topics,
-    verify,
+    check, dead_letters, demo, diff, health, import, operators, promote, reprocess, run, schemas, sink,
+    status, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -102,6 +102,10 @@ enum Command {
     Verify(verify::Args),
     /// Compare two runs record by record, and say why they differ.
     Diff(diff::Args),
+    /// Run recorded inputs through a pipeline again, into topics of a prefix.
+    Reprocess(reprocess::Args),
+    /// Let readers of live topics go on in the topics of a run that `reprocess` made.
+    Promote(promote::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -161,6 +165,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
+        Command::Reprocess(args) => reprocess::run(args, &context),
+        Command::Promote(args) => promote::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

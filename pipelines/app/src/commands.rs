@@ -7,6 +7,8 @@ pub mod diff;
 pub mod health;
 pub mod import;
 pub mod operators;
+pub mod promote;
+pub mod reprocess;
 pub mod run;
 pub mod schemas;
 pub mod sink;

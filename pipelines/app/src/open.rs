@@ -261,17 +261,22 @@ pub fn for_sinks(
     deployment: &Deployment,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
-    refuse_prefix(context)?;
+    let of_prefix = |log: Arc<dyn Log>| -> anyhow::Result<Arc<dyn Log>> {
+        Ok(match &context.prefix {
+            Some(prefix) => Arc::new(of_prefix(&log, prefix)?),
+            None => log,
+        })
+    };
     if let Some(options) = kafka_options(context, deployment)? {
         let place = Place::Kafka(options.bootstrap.clone());
         let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
-        return Ok(Some((place, Arc::new(log))));
+        return Ok(Some((place, of_prefix(Arc::new(log))?)));
     }
     let dir = context.data();
     let mut told = false;
     while !stop.load(Ordering::SeqCst) {
         match RemoteLog::connect(&dir) {
-            Ok(log) => return Ok(Some((Place::Folder(dir), Arc::new(log)))),
+            Ok(log) => return Ok(Some((Place::Folder(dir), of_prefix(Arc::new(log))?))),
             Err(_) if told => {}
             Err(_) => {
                 told = true;

@@ -10,12 +10,12 @@ use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::digest::Digest;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
-use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
+use crate::identity::{CAUSE_HEADER, ID_HEADER, RECEIVED_HEADER, cause_of_record, cause_of_timer};
 use crate::intake::{Source, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeOutput;
 use crate::partition::{partition_of, partition_of_compound};
-use crate::plan::StageSpec;
+use crate::plan::{MergeOrder, StageSpec};
 
 /// Bytes of the schema prefix, which digests leave out: ids differ from log to log.
 const PREFIX_BYTES: usize = 5;
@@ -279,10 +279,15 @@ impl Drafts<'_> {
             Body::Made(record) => self.book.encode(record, &mut value)?,
         }
         let id = format_smolstr!("{}/{}/{sequence}", self.spec.name, self.task);
-        let headers = vec![
+        let mut headers = vec![
             (SmolStr::new_static(ID_HEADER), Bytes::copy_from_slice(id.as_bytes())),
             (SmolStr::new_static(CAUSE_HEADER), draft.cause),
         ];
+        if self.spec.order == MergeOrder::Availability {
+            // Other stages are to have it no earlier than it was made.
+            let made_ns = i128::from(self.frame.steps[draft.place.0 as usize].stamp.as_micros()) * 1_000;
+            headers.push((SmolStr::new_static(RECEIVED_HEADER), Bytes::from(made_ns.to_string())));
+        }
         let node = match draft.body {
             Body::Emitted { node, .. } => Some(node),
             Body::Made(_) => None,

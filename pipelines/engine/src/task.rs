@@ -17,7 +17,7 @@ use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::TopicPartition;
 use crate::node::NodeFault;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
-use crate::plan::{Caps, Role, StageSpec};
+use crate::plan::{Caps, MergeOrder, Role, StageSpec};
 use crate::tide::Tide;
 
 mod closing;
@@ -36,7 +36,8 @@ const OUTAGE_MS: i64 = 1_500;
 pub enum Stamp {
     /// One stamp for the whole epoch, in milliseconds: processing time.
     At(i64),
-    /// Stream time is the stamp: a synchronised run.
+    /// Virtual time is the stamp: a synchronised run. It is stream time, or the time of availability where records
+    /// are merged by that.
     Virtual,
 }
 
@@ -304,6 +305,10 @@ impl Task {
                     });
                 }
             }
+            if stamp == Stamp::Virtual && self.spec.order == MergeOrder::Availability {
+                let source = &self.intake.sources()[taken.source];
+                self.engine.stamp_ms = self.engine.stamp_ms.max(source.time_ms(&taken.stored.record));
+            }
             run.steps.push(self.step(stamp));
         }
         self.run(run, &batch.taken, skips)
@@ -318,7 +323,14 @@ impl Task {
         let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
         let stream_time = self.tide.stream_time().unwrap_or_default();
         // Stream time at each timer is the timer's own: the size of this step must not show.
-        let now = if stamp == Stamp::Virtual { to } else { self.stamp(stamp) };
+        let now = match (stamp, self.spec.order) {
+            (Stamp::Virtual, MergeOrder::Event) => to,
+            (Stamp::Virtual, MergeOrder::Availability) => {
+                self.engine.stamp_ms = self.engine.stamp_ms.max(to.as_ms().saturating_add(self.lag_ms()));
+                self.stamp(stamp)
+            }
+            (Stamp::At(_), _) => self.stamp(stamp),
+        };
         run.steps.push(Step { passed: self.tide.passed().max(Some(to)), stream_time, stamp: now });
         self.open.time_advance_ms = Some(to.as_ms());
         let done = self.run(run, &[], skips);
@@ -370,9 +382,23 @@ impl Task {
     }
 
     fn stamp(&self, stamp: Stamp) -> EventTime {
-        match stamp {
-            Stamp::At(_) => EventTime::from_ms(self.engine.stamp_ms),
-            Stamp::Virtual => self.tide.stream_time().unwrap_or_default(),
+        match (stamp, self.spec.order) {
+            (Stamp::Virtual, MergeOrder::Event) => self.tide.stream_time().unwrap_or_default(),
+            _ => EventTime::from_ms(self.engine.stamp_ms),
+        }
+    }
+
+    /// Virtual time of a synchronised run, in milliseconds.
+    pub fn virtual_now_ms(&self) -> i64 {
+        self.stamp(Stamp::Virtual).as_ms()
+    }
+
+    /// How far virtual time is past stream time, in milliseconds: what lies between event and receipt. 0 where stream
+    /// time is virtual time. When nothing comes, both go on alike.
+    pub fn lag_ms(&self) -> i64 {
+        match (self.spec.order, self.tide.stream_time()) {
+            (MergeOrder::Availability, Some(stream)) => self.engine.stamp_ms.saturating_sub(stream.as_ms()),
+            _ => 0,
         }
     }
 
