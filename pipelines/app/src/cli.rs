@@ -100,12 +100,12 @@ enum Command {
     Status(status::Args),
     /// Run recorded epochs again and compare every byte of their outputs.
     Verify(verify::Args),
-    /// Compare two runs record by record, and say why they differ.
-    Diff(diff::Args),
     /// Run recorded inputs through a pipeline again, into topics of a prefix.
     Reprocess(reprocess::Args),
     /// Let readers of live topics go on in the topics of a run that `reprocess` made.
     Promote(promote::Args),
+    /// Compare two runs record by record, and say why they differ.
+    Diff(diff::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -164,9 +164,9 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
-        Command::Diff(args) => diff::run(args, &context),
         Command::Reprocess(args) => reprocess::run(args, &context),
         Command::Promote(args) => promote::run(args, &context),
+        Command::Diff(args) => diff::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

@@ -5,15 +5,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::Value;
 use smol_str::SmolStr;
 use tempfile::TempDir;
+use tidewire::files::load_pipeline;
+use tidewire::reprocess::{Job, Limits, in_memory};
 use tidewire_engine::identity::RECEIVED_HEADER;
-use tidewire_engine::log::{Log, NewRecord, StoredRecord, TopicPartition};
-use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
+use tidewire_engine::log::{CommittedOffset, Log, NewRecord, StoredRecord, TopicPartition, Transaction};
+use tidewire_engine::memory::MemoryLog;
+use tidewire_ingest::ImportOptions;
+use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions, open_any};
 use tidewire_runtime::prefixed::PrefixedLog;
+use tidewire_runtime::registry::open_book;
+use tidewire_runtime::reprocess::{InputOrder, ReprocessOptions};
 use tidewire_tests::random::Random;
 
 const BARS: &str = r#"
@@ -47,9 +54,10 @@ const IN_ORDER: &str = "time,price,quantity,side\n\
     2024-08-08T23:54:30.100Z,61810.00,0.006,buy\n\
     2024-08-08T23:54:35.900Z,61812.00,0.010,sell\n";
 
-/// The third trade comes twelve seconds after later ones.
+/// The fourth trade comes twelve seconds after later ones.
 const WITH_LATE: &str = "time,price,quantity,side\n\
     2024-08-08T23:54:15.100Z,61800.30,0.006,buy\n\
+    2024-08-08T23:54:18.000Z,61800.70,0.006,buy\n\
     2024-08-08T23:54:30.100Z,61810.00,0.006,buy\n\
     2024-08-08T23:54:17.500Z,61799.00,0.500,buy\n\
     2024-08-08T23:54:35.900Z,61812.00,0.010,sell\n";
@@ -234,8 +242,8 @@ fn late_records_are_late_by_availability_and_in_their_place_by_event_time() {
         |done: &Value| (done["late"].as_u64().unwrap(), done["by_topic"]["features.bars.v1"].as_u64());
     let available = place.reprocess(&file, "a", &[]);
     let sorted = place.reprocess(&file, "e", &["--order", "event"]);
-    assert_eq!(counts(&available), (1, Some(3)));
-    assert_eq!(counts(&sorted), (0, Some(4)));
+    assert_eq!(counts(&available), (1, Some(4)));
+    assert_eq!(counts(&sorted), (0, Some(5)));
     for prefix in ["a", "e"] {
         place.ok(&["verify", "--prefix", prefix]);
     }
@@ -246,22 +254,22 @@ fn late_records_are_late_by_availability_and_in_their_place_by_event_time() {
     let at = tick_partition(&place);
     let origins: Vec<String> = copies.iter().map(origin).collect();
     let wanted: Vec<String> =
-        [0, 2, 1, 3].iter().map(|offset| format!("market.ticks.v1/{at}@{offset}")).collect();
+        [0, 3, 1, 2, 4].iter().map(|offset| format!("market.ticks.v1/{at}@{offset}")).collect();
     assert_eq!(origins, wanted);
 
     // The same from files, which need no log.
     let from_files = [&["--files", trades.as_str()], &instrument[..]].concat();
     let available = place.reprocess(&file, "fa", &from_files);
-    assert_eq!(counts(&available), (1, Some(3)));
+    assert_eq!(counts(&available), (1, Some(4)));
     let sorted = place.reprocess(&file, "fe", &[&["--order", "event"], &from_files[..]].concat());
-    assert_eq!(counts(&sorted), (0, Some(4)));
+    assert_eq!(counts(&sorted), (0, Some(5)));
     assert_eq!(outputs(place.under("e"))[&bars_at(&place)], outputs(place.under("fe"))[&bars_at(&place)]);
     for prefix in ["fa", "fe"] {
         place.ok(&["verify", "--prefix", prefix]);
     }
     let too_late =
         place.fails(&["reprocess", &file, "--into", "x", "--order", "event", "--max-disorder", "5"]);
-    assert!(too_late.contains("offset 2") && too_late.contains("--max-disorder"), "{too_late}");
+    assert!(too_late.contains("offset 3") && too_late.contains("--max-disorder"), "{too_late}");
 }
 
 fn tick_partition(place: &Place) -> u32 {
@@ -320,7 +328,7 @@ fn a_range_is_run_and_a_wrong_one_refused() {
     place.ok(&["verify", "--prefix", "offsets"]);
     for (args, words) in [
         (&["--from", "2024-08-08T23:55:00Z", "--to", "2024-08-08T23:54:00Z"][..], "not after its begin"),
-        (&["--from", "2025-01-01T00:00:00Z"], "there are records from 2024-08-08T23:54:15"),
+        (&["--from", "2025-01-01T00:00:00Z"], "there are records from 2024-08-08T23:54:13"),
         (&["--to", "2020-01-01T00:00:00Z"], "there are records from"),
         (&["--from-offset", "market.ticks.v1/0@99999999"], "market.ticks.v1-0 ends at offset 22735"),
         (&["--from-offset", "market.ticks.v1/9@1"], "no input from outside"),
@@ -340,12 +348,15 @@ fn a_range_is_run_and_a_wrong_one_refused() {
 fn disturbed(place: &Place, args: &[&str], random: &mut Random, interrupts: bool) -> u32 {
     let mut disturbances = 0;
     loop {
-        let mut running = place.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let errors = place.0.path().join("stderr");
+        let into = std::fs::File::create(&errors).unwrap();
+        let mut running = place.command(args).stdout(Stdio::null()).stderr(into).spawn().unwrap();
         // Each attempt gets further than the one before.
-        let wait_ms = 40 + random.below(120) as u64 + u64::from(disturbances) * 60;
+        let wait_ms = 40 + random.below(120) as u64 + u64::from(disturbances) * 100;
         std::thread::sleep(Duration::from_millis(wait_ms));
         if let Some(status) = running.try_wait().unwrap() {
-            assert_eq!(status.code(), Some(0));
+            let said = std::fs::read_to_string(&errors).unwrap();
+            assert_eq!(status.code(), Some(0), "after {disturbances}: {said}");
             return disturbances;
         }
         disturbances += 1;
@@ -375,6 +386,8 @@ fn killed_at_random_moments_it_gives_what_an_undisturbed_run_gives() {
         ]
         .concat();
         calm.ok(&args);
+        // Runs are to be killed, not the making of a log.
+        stormy.ok(&["topics", "create", "other.v1"]);
         let disturbances = disturbed(&stormy, &args, &mut random, interrupts);
         assert!(disturbances > 1, "{order}: {disturbances} kills");
         same(&calm.under("p"), &stormy.under("p"));
@@ -413,4 +426,116 @@ fn limits_of_the_file_hold_if_asked_and_never_reach_the_live_topic() {
         .filter(|topic| topic == "risk.limits.v1")
         .collect();
     assert_eq!(own.len(), 1);
+}
+
+#[test]
+fn readers_go_on_in_the_run_where_they_stood() {
+    let place = Place::with_demo();
+    place.reprocess("market-intel", "part", &["--from", "2024-08-08T23:54:30Z"]);
+    let topic = "features.bars.v1";
+    let at = |topic: &str, partition| TopicPartition::new(topic, partition);
+    // All of it goes through the process that has the log open, which is this one.
+    let opened = open_any(place.data(), EmbeddedOptions::default()).unwrap();
+    let log = opened.log();
+    place.reprocess("market-intel", "again", &["--order", "recorded"]);
+    let partition = (0..4).find(|it| log.bounds(&at(topic, *it)).unwrap().stable_end > 30).unwrap();
+    let mut member = log.join("readers", "reader-1", topic).unwrap();
+    let generation = member.poll().unwrap().generation;
+    let position = CommittedOffset { offset: 30, metadata: String::new() };
+    let offsets = vec![(at(topic, partition), position)];
+    member.commit(Transaction { generation, appends: Vec::new(), offsets }).unwrap();
+    fn promote<'a>(prefix: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["promote", prefix, "--group", "readers", "--topic", "features.bars.v1", "--json"], more].concat()
+    }
+    let error = place.fails(&promote("again", &["--yes"]));
+    assert!(error.contains("readers are to be stopped first"), "{error}");
+    member.leave().unwrap();
+    drop(log);
+    drop(opened);
+
+    let of_partition = |shown: &Value| {
+        let partitions = shown["groups"][0]["partitions"].as_array().unwrap().clone();
+        partitions.into_iter().find(|moved| moved["partition"] == partition).unwrap()
+    };
+    let shown = place.json(&promote("again", &[]));
+    let moved = of_partition(&shown);
+    assert_eq!(
+        (&moved["live"], &moved["position"], &moved["by"]),
+        (&30.into(), &30.into(), &"record".into())
+    );
+    let there = at("again.features.bars.v1", partition);
+    assert_eq!(place.log().committed("readers", &there).unwrap(), None, "only shown");
+    place.json(&promote("again", &["--yes"]));
+    let log = place.log();
+    assert_eq!(log.committed("readers", &there).unwrap().unwrap().offset, 30);
+    assert_eq!(
+        log.committed("readers", &at(topic, partition)).unwrap().unwrap().offset,
+        30,
+        "the live one stays"
+    );
+    let last = log.read(&at(topic, partition), 29, 1).unwrap().records[0].record.timestamp_ms;
+    drop(log);
+
+    // A run of a part counts its records anew: time tells.
+    let moved = of_partition(&place.json(&promote("part", &["--yes"])));
+    assert_eq!(moved["by"], "time");
+    let position = moved["position"].as_u64().unwrap();
+    let bars = place.under("part").remove(&at(topic, partition)).unwrap();
+    let times: Vec<i64> = bars.iter().map(|stored| stored.record.timestamp_ms).collect();
+    assert!(times[usize::try_from(position).unwrap()] > last);
+    assert!(times[..usize::try_from(position).unwrap()].iter().all(|time_ms| *time_ms <= last));
+
+    let error = place.fails(&["promote", "again", "--group", "market-intel.risk"]);
+    assert!(error.contains("is a stage of a pipeline"), "{error}");
+    let error = place.fails(&["promote", "again", "--group", "strangers"]);
+    assert!(error.contains("no position"), "{error}");
+    let error = place.fails(&["promote", "nothing", "--group", "readers"]);
+    assert!(error.contains("no run of prefix"), "{error}");
+}
+
+#[test]
+fn runs_in_memory_share_their_inputs_and_need_no_disk() {
+    let place = Place::with_demo();
+    let log = place.log();
+    let book = Arc::new(open_book(&*log).unwrap());
+    let loaded = load_pipeline(Path::new("market-intel")).unwrap();
+    let job = |log, order| Job {
+        log,
+        book: &book,
+        loaded: &loaded,
+        options: ReprocessOptions { order, ..ReprocessOptions::default() },
+        limits: Limits::Log,
+        files: Vec::new(),
+        reading: ImportOptions::default(),
+    };
+    let inner =
+        |topic: &str| topic.starts_with('_') || topic.ends_with(".epochs") || topic.ends_with(".changelog");
+    let inputs = ["market.ticks.v1", "market.sentiment.v1", "reference.instruments.v1", "market.news.v1"];
+    let is_output = |topic: &str| !inner(topic) && !inputs.contains(&topic);
+    let expected = outputs(dump(&*log, is_output));
+    // Inputs are put into memory once, for all runs.
+    let shared: Arc<dyn Log> = Arc::new(MemoryLog::new());
+    for topic in log.topics().unwrap().into_iter().filter(|topic| inputs.contains(&topic.name.as_str())) {
+        shared.create_topic(&topic).unwrap();
+    }
+    for (at, records) in dump(&*log, |topic| inputs.contains(&topic)) {
+        shared.append(&at, records.into_iter().map(|stored| stored.record).collect()).unwrap();
+    }
+    let run = |inputs, order| {
+        let never = AtomicBool::new(false);
+        let (written, summary) = in_memory(&job(inputs, order), &never, |_| {}).unwrap();
+        assert!(summary.records > 60_000, "{summary:?}");
+        outputs(dump(&*written, is_output))
+    };
+    std::thread::scope(|scope| {
+        let runs: Vec<_> =
+            [&log, &shared].map(|inputs| scope.spawn(|| run(inputs, InputOrder::Recorded))).into();
+        for run in runs {
+            let mut found = run.join().unwrap();
+            found.retain(|at, _| expected.contains_key(at));
+            assert_eq!(expected, found);
+        }
+    });
+    let sorted = run(&shared, InputOrder::Event);
+    assert!(sorted[&TopicPartition::new("features.bars.v1", 0)].len() > 10);
 }

@@ -158,7 +158,8 @@ pub fn sort_inputs(
             let sorter = (!external.is_control).then(|| Sorter::new(options.max_disorder_ms, MAX_HELD_BYTES));
             let from_ms = asked.from_ms.filter(|_| external.is_data && !asked.from_offsets.contains_key(&at));
             let to_ms = asked.to_ms.filter(|_| !asked.to_offsets.contains_key(&at));
-            let copied = Copied { range: ranges.of(&at), window_ms: (from_ms, to_ms), sorter };
+            let copied =
+                Copied { range: ranges.of(&at), window_ms: (from_ms, to_ms), sorter, with_origin: true };
             let made = copy_partition(from, to, &at, copied, stop, &mut on_records)?;
             records += if external.is_data { made } else { 0 };
             sorted.set(at.clone(), OffsetRange { from: 0, until: to.bounds(&at)?.stable_end });

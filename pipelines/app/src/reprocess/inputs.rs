@@ -108,7 +108,7 @@ pub fn copy_limits(job: &Job<'_>, to: &dyn Log, ranges: &Ranges, stop: &AtomicBo
         if kept > 0 && count_records(to, &at)? >= kept {
             continue;
         }
-        let copied = Copied { range, window_ms: (None, None), sorter: None };
+        let copied = Copied { range, window_ms: (None, None), sorter: None, with_origin: false };
         match copy_partition(&**job.log, to, &at, copied, stop, &mut |_| {}) {
             Ok(_) => {}
             Err(CopyError::Stopped) => return Ok(false),

@@ -91,6 +91,8 @@ pub struct Copied {
     pub window_ms: (Option<i64>, Option<i64>),
     /// Puts the records in the order of event time; without it they keep their own.
     pub sorter: Option<Sorter<NewRecord>>,
+    /// Whether each copy says where it is from.
+    pub with_origin: bool,
 }
 
 /// Writes records to the partition of the same name in `to`. As many as are there already, from an attempt before, are left out: each attempt gives the same.
@@ -99,7 +101,7 @@ pub fn copy_partition(
     from: &dyn Log,
     to: &dyn Log,
     at: &TopicPartition,
-    Copied { range, window_ms, mut sorter }: Copied,
+    Copied { range, window_ms, mut sorter, with_origin }: Copied,
     stop: &AtomicBool,
     on_records: &mut impl FnMut(u64),
 ) -> Result<u64, CopyError> {
@@ -124,7 +126,7 @@ pub fn copy_partition(
             {
                 continue;
             }
-            let record = with_origin(at, stored);
+            let record = if with_origin { originated(at, stored) } else { stored.record };
             let Some(sorter) = &mut sorter else {
                 batch.add(record)?;
                 continue;
@@ -155,7 +157,7 @@ pub fn copy_partition(
     Ok(batch.made)
 }
 
-fn with_origin(at: &TopicPartition, stored: StoredRecord) -> NewRecord {
+fn originated(at: &TopicPartition, stored: StoredRecord) -> NewRecord {
     let mut record = stored.record;
     let origin = format!("{}/{}@{}", at.topic, at.partition, stored.offset);
     record.headers.push((SmolStr::new_static(ORIGIN_HEADER), Bytes::from(origin)));
