@@ -78,7 +78,7 @@ impl TaskPlan {
         };
         plan.take_positions();
         let mut journal = Journal::new(log, spec, book, task)?;
-        while let Some(record) = journal.next()? {
+        while let Some(record) = journal.next_epoch()? {
             if number(record.epoch) > to {
                 break;
             }
@@ -194,7 +194,7 @@ fn epochs(
     };
     let mut journal = Journal::new(log, spec, book, task)?;
     let mut found: Option<(u64, u64)> = None;
-    while let Some(record) = journal.next()? {
+    while let Some(record) = journal.next_epoch()? {
         let epoch = number(record.epoch);
         match &mut found {
             None if begins(&record) => {
