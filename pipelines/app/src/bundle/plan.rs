@@ -111,9 +111,15 @@ impl TaskPlan {
             }
         })?;
         if let Some(difference) = report.difference {
+            let why = match &difference.operator {
+                Some(operator) => {
+                    format!("a result of operator {operator} depends on other keys, which it must not")
+                }
+                None => "a bundle of some keys needs the build and file that ran".to_owned(),
+            };
             bail!(
-                "{}/{}: epoch {} run again for these keys alone differs from what was recorded: {}. A bundle of some keys \
-                 needs the build and file that ran; leave `--key` out to bundle all of them",
+                "{}/{}: epoch {} run again for these keys differs from what was recorded: {}: {why}; leave `--key` out to \
+                 bundle all of them",
                 self.spec.name,
                 self.task,
                 difference.epoch,
