@@ -303,7 +303,40 @@ pub fn for_sinks(
     deployment: &Deployment,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
-    refuse_prefix(context)?;
+    let Some((place, log)) = through_run(context, deployment, stop, "sinks go")? else { return Ok(None) };
+    Ok(Some(match &context.prefix {
+        Some(prefix) => (place, Arc::new(of_prefix(&log, prefix)?)),
+        None => (place, log),
+    }))
+}
+
+/// Opens the log, to be read for as long as it is written to. As with sinks, a folder's log is left to the process that
+/// runs the stages. `None`: told to stop meanwhile.
+pub fn to_follow(
+    context: &Context,
+    deployment: &Deployment,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<OpenLog>> {
+    let registry = registry_options(context, deployment)?;
+    if kafka_options(context, deployment)?.is_none() {
+        check_there(&context.data())?;
+    }
+    let Some((place, log)) = through_run(context, deployment, stop, "the check goes")? else {
+        return Ok(None);
+    };
+    let bare = BareLog { place, opened: None, bundle: None, log };
+    let open = with_book(bare, &registry, |log| read_book_with(log, &registry))?;
+    let Some(prefix) = &context.prefix else { return Ok(Some(open)) };
+    let log = Arc::new(of_prefix(&open.log, prefix)?);
+    Ok(Some(OpenLog { log, ..open }))
+}
+
+fn through_run(
+    context: &Context,
+    deployment: &Deployment,
+    stop: &AtomicBool,
+    who_goes: &str,
+) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
     if let Some(file) = context.bundle() {
         bail!(read_only(&Place::Bundle(file.to_owned())));
     }
@@ -323,7 +356,7 @@ pub fn for_sinks(
                 let shown = dir.display();
                 writeln!(
                     io::stderr(),
-                    "waiting for `tidewire run` to have the log in {shown} open: sinks go through it"
+                    "waiting for `tidewire run` to have the log in {shown} open: {who_goes} through it"
                 )?;
             }
         }

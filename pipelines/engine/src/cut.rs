@@ -54,12 +54,15 @@ pub struct Changelog {
     entries: BTreeMap<Bytes, (u64, Bytes)>,
     marker: Option<CutMarker>,
     records: u64,
+    /// The sum of the entries' hashes, as they say themselves.
+    sum: u64,
 }
 
 const STATE: u8 = b's';
 const TIMER: u8 = b't';
 const TOUCH: u8 = b'u';
-const MARKER: &[u8] = b"m";
+/// Key of the markers of cuts.
+pub const MARKER: &[u8] = b"m";
 
 impl Changelog {
     /// Takes the next record of the changelog.
@@ -75,11 +78,21 @@ impl Changelog {
             self.marker = Some(marker);
             return Ok(());
         }
-        match &stored.record.value {
+        let before = match &stored.record.value {
             None => self.entries.remove(&key),
-            Some(value) => self.entries.insert(key, (stored.offset, value.clone())),
+            Some(value) => {
+                self.sum = self.sum.wrapping_add(said_hash(value));
+                self.entries.insert(key, (stored.offset, value.clone()))
+            }
         };
+        self.sum = self.sum.wrapping_sub(before.map_or(0, |(_, value)| said_hash(&value)));
         Ok(())
+    }
+
+    /// Whether the records read so far hold all of the state that their last marker stands for. True before the first
+    /// marker, where there is no state. Cheap: the entries' bytes themselves are checked only when they are restored.
+    pub fn is_whole(&self) -> bool {
+        self.marker.as_ref().is_none_or(|marker| self.sum.to_le_bytes() == *marker.state_digest)
     }
 
     /// The cut that the records read so far end with.
@@ -135,6 +148,22 @@ impl Changelog {
         }
         Ok((kept, orphans))
     }
+}
+
+/// The hash that an entry's value begins with.
+fn said_hash(value: &[u8]) -> u64 {
+    value.split_first_chunk::<8>().map_or(0, |(hash, _)| u64::from_le_bytes(*hash))
+}
+
+/// Whether a record of a changelog is a marker.
+pub(crate) fn is_marker(stored: &StoredRecord) -> bool {
+    stored.record.key.as_deref() == Some(MARKER)
+}
+
+/// The operator and the key whose state an entry holds; `None` if it is no entry.
+pub(crate) fn owner_of_entry(key: &[u8]) -> Option<(SmolStr, Option<Key>)> {
+    let entry = EntryKey::read(key)?;
+    Some((entry.node, entry.key))
 }
 
 /// The key whose state an entry of a changelog holds; `Some(None)` for what belongs to the task as a whole, `None` if it

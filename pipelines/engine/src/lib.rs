@@ -31,5 +31,6 @@ pub mod sync;
 pub mod task;
 pub mod tide;
 pub mod timers;
+pub mod trace;
 pub mod verify;
 pub mod worker;

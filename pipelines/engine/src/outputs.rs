@@ -1,5 +1,6 @@
 //! From what operators gave out to the records that are sent: order, identity, cause, key and digest.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,13 +11,14 @@ use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::digest::Digest;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
-use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
+use crate::identity::{CAUSE_HEADER, ID_HEADER, RECEIVED_HEADER, cause_of_record, cause_of_timer};
 use crate::intake::{Source, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeOutput;
 use crate::only::KeyScope;
 use crate::partition::{partition_of, partition_of_compound};
-use crate::plan::StageSpec;
+use crate::plan::{MergeOrder, StageSpec};
+use crate::trace::Tracer;
 
 /// Bytes of the schema prefix, which digests leave out: ids differ from log to log.
 const PREFIX_BYTES: usize = 5;
@@ -69,6 +71,8 @@ pub struct Drafts<'a> {
     pub book: &'a SchemaBook,
     /// Keys whose outputs alone are sent, or noted.
     pub only: &'a KeyScope,
+    /// What notes calls, if they are noted.
+    pub tracer: Option<&'a RefCell<Tracer>>,
 }
 
 /// Where a draft stands among the others: position, tick, output, operator, ordinal.
@@ -296,15 +300,25 @@ impl Drafts<'_> {
         let mut value = Vec::with_capacity(128);
         match &draft.body {
             Body::Emitted { node, index } => {
-                self.book.encode(&self.nodes[*node].items[*index].record, &mut value)?;
+                let item = &self.nodes[*node].items[*index];
+                self.book.encode(&item.record, &mut value)?;
+                if let Some(tracer) = self.tracer {
+                    let at = TopicPartition { topic: draft.topic.clone(), partition: draft.partition };
+                    tracer.borrow_mut().sent(*node, item.ordinal, sequence, &at);
+                }
             }
             Body::Made(record) => self.book.encode(record, &mut value)?,
         }
         let id = format_smolstr!("{}/{}/{sequence}", self.spec.name, self.task);
-        let headers = vec![
+        let mut headers = vec![
             (SmolStr::new_static(ID_HEADER), Bytes::copy_from_slice(id.as_bytes())),
             (SmolStr::new_static(CAUSE_HEADER), draft.cause),
         ];
+        if self.spec.order == MergeOrder::Availability {
+            // Other stages are to have it no earlier than it was made.
+            let made_ns = i128::from(self.frame.steps[draft.place.0 as usize].stamp.as_micros()) * 1_000;
+            headers.push((SmolStr::new_static(RECEIVED_HEADER), Bytes::from(made_ns.to_string())));
+        }
         let node = match draft.body {
             Body::Emitted { node, .. } => Some(node),
             Body::Made(_) => None,

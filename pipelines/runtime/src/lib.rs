@@ -7,6 +7,7 @@ pub mod kafka;
 pub mod live;
 pub mod prefixed;
 pub mod registry;
+pub mod reprocess;
 pub mod sink;
 pub mod synchronised;
 pub mod watch;
