@@ -32,7 +32,7 @@ impl Run {
         for spec in &stages {
             for task in 0..spec.tasks() {
                 let mut journal = Journal::new(&*log, spec, &book, task).unwrap();
-                while let Some(record) = journal.next_record().unwrap() {
+                while let Some(record) = journal.next_epoch().unwrap() {
                     let numbers = [record.epoch, record.closing_sequence].map(|n| u64::try_from(n).unwrap());
                     closing.entry((spec.name.to_string(), task)).or_default().push(numbers.into());
                 }
