@@ -19,6 +19,7 @@ use tidewire_engine::verify::{Edge, Range, Sample, VerifyReport};
 use tidewire_schemas::EventTime;
 
 use crate::cli::{self, Context};
+use crate::commands::bundle::{say_what_it_holds, verify_restricted};
 use crate::files::load_pipeline;
 use crate::http::{Http, HttpOptions, STALL_AFTER};
 use crate::interrupt;
@@ -136,6 +137,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Some(file) => load_pipeline(file)?.pipeline.deployment,
         None => Deployment::default(),
     };
+    if args.follows() && context.bundle().is_some() {
+        bail!("a bundle does not grow: leave out `--follow` and `--every`");
+    }
     let open = if args.follows() {
         match open::to_follow(context, &deployment, &stop)? {
             Some(open) => open,
@@ -153,6 +157,17 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     let tasks = chosen(args, &stages)?;
     let options = args.options(&open.place);
+    if let Some(bundle) = open.bundle() {
+        say_what_it_holds(bundle)?;
+        if bundle.about().is_restricted() {
+            if args.from.is_some() || args.to.is_some() || args.sample.is_some() {
+                bail!("a bundle of some keys is verified whole: leave out --from, --to and --sample");
+            }
+            let named = |stage: &&Arc<StageSpec>| tasks.iter().any(|(chosen, _)| chosen.name == stage.name);
+            let wanted: Vec<&Arc<StageSpec>> = stages.iter().filter(named).collect();
+            return verify_restricted(&open, bundle, &wanted, args.task, args.json);
+        }
+    }
     let jobs = verify::jobs(&*open.log, &open.book, &tasks, &options.range)?;
     if args.follows() {
         follow(args, &open, &jobs, &options, &stop)
