@@ -118,7 +118,7 @@ fn put_plain(plain: Plain, random: &mut Random, out: &mut Vec<u8>) {
         }
         Plain::F32 => 1.5_f32.save(out),
         Plain::F64 => f64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).save(out),
-        Plain::Bool => (bytes[0] % 2 == 0).save(out),
+        Plain::Bool => bytes[0].is_multiple_of(2).save(out),
         Plain::Unit => {}
         Plain::Text => smol_str::SmolStr::new(format!("text {small}")).save(out),
         Plain::EventTime | Plain::ReceivedTime => small.save(out),
