@@ -298,6 +298,30 @@ fn what_is_not_there_is_said_with_its_place() {
 }
 
 #[test]
+fn what_another_pipeline_file_gives_is_not_shown_as_what_happened() {
+    let shipped = include_str!("../../market-intel.toml");
+    let changed = here("changed.toml");
+    std::fs::write(&changed, shipped.replacen("period = 5\n", "period = 6\n", 1)).unwrap();
+    let changed = changed.to_str().unwrap();
+    let id = "trend:BTCUSDT.BINANCE_SPOT:0";
+    let output = run(&["explain", id, "--file", changed, "--prove", "--json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let explanation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(explanation["proof"]["verdict"], "differs");
+    let root = &explanation["root"];
+    assert!(root["made"].is_null());
+    let notes = root["notes"].to_string();
+    assert!(
+        notes.contains("this pipeline file, which is not the one that it ran with, gives something else"),
+        "{notes}"
+    );
+    assert!(notes.contains("a timer led to it: operator vector"), "{notes}");
+    // The file that it ran with gives the same.
+    let output = run(&["explain", id, "--prove"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn a_page_stands_alone() {
     let page = here("why.html");
     ok(&["explain", &an_order(), "--html", page.to_str().unwrap()]);

@@ -151,11 +151,17 @@ impl<'s, 'a> Grower<'s, 'a> {
             if level == 0 {
                 self.run_again = held.output(id.sequence).map(|output| self.fields_of(&output.record));
             }
-            let build = &*epoch.build_digest == self.session.stages[task.0].build_digest.as_slice();
-            let whose = if build { "this build" } else { "this build, which is not the one that made it," };
+            let spec = &self.session.stages[task.0];
+            let whose = if *epoch.build_digest != spec.build_digest {
+                "this build, which is not the one that made it,"
+            } else if *epoch.pipeline_digest != spec.pipeline_digest {
+                "this pipeline file, which is not the one that it ran with,"
+            } else {
+                "this build"
+            };
             node.notes.push(format!(
                 "{whose} gives something else in epoch {differing} of {}/{} ({what}): what happened inside is not known \
-                 from it; run the recorded build ({}). What its headers tell follows",
+                 from it; run the recorded build ({}) with the recorded file. What its headers tell follows",
                 id.stage, id.task, hex(&epoch.build_digest)
             ));
             self.by_headers(&stored, level, &mut node)?;
@@ -359,6 +365,7 @@ impl<'s, 'a> Grower<'s, 'a> {
             position: call.position,
             timers: call.timers.iter().map(words::timer_change).collect(),
             same_build: build == past.spec.build_digest,
+            same_file: record.is_some_and(|record| *record.pipeline_digest == past.spec.pipeline_digest),
             build: hex(&build),
             from_cut: stretch.began_after,
             ..Made::default()
