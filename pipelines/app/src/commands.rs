@@ -1,12 +1,17 @@
 //! The commands, one file each.
 
+pub mod bundle;
 pub mod check;
 pub mod dead_letters;
 pub mod demo;
+pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod health;
 pub mod import;
 pub mod operators;
+pub mod promote;
+pub mod reprocess;
 pub mod run;
 pub mod schemas;
 pub mod sink;

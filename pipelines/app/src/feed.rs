@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use smol_str::SmolStr;
 use tidewire_engine::identity::RECEIVED_HEADER;
 use tidewire_engine::log::{Log, LogError, NewRecord, TopicPartition, TopicSpec};
 use tidewire_engine::partition::partition_of_compound;
 use tidewire_ingest::{Item, Merge, Merged};
+use tidewire_runtime::reprocess::{MAX_HELD_BYTES, Sorter, count_records, way_out};
 use tidewire_schemas::{DeadLetter, EventTime, Record, SchemaBook, topics};
 
 /// Bytes of records gathered before they are written.
@@ -47,14 +49,37 @@ impl Fed {
 /// Layout of topics that are made for an import: partitions by topic.
 pub type Partitions<'a> = &'a dyn Fn(&str) -> u32;
 
+/// How files are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FeedOptions<'a> {
+    /// As many records of a partition as are there already are left out: they are of an attempt before.
+    pub goes_on: bool,
+    /// Puts all records in the order of event time; records may come as many milliseconds out of order.
+    pub sorts_ms: Option<i64>,
+    /// Ends it early.
+    pub stop: Option<&'a AtomicBool>,
+}
+
 /// Writes everything that `merge` gives. `files` are the files' names, in the order of the merge; `on_progress` is
 /// told bytes read and records written.
 pub fn feed(
     log: &dyn Log,
     book: &SchemaBook,
-    mut merge: Merge,
+    merge: Merge,
     files: &[String],
     partitions: Partitions<'_>,
+    on_progress: impl FnMut(u64, u64),
+) -> anyhow::Result<(Fed, Merge)> {
+    feed_with(FeedOptions::default(), log, book, merge, (files, partitions), on_progress)
+}
+
+/// As [`feed`], with options. Once told to stop, it ends where it is.
+pub fn feed_with(
+    options: FeedOptions<'_>,
+    log: &dyn Log,
+    book: &SchemaBook,
+    mut merge: Merge,
+    (files, partitions): (&[String], Partitions<'_>),
     mut on_progress: impl FnMut(u64, u64),
 ) -> anyhow::Result<(Fed, Merge)> {
     let mut writer = Writer {
@@ -65,6 +90,9 @@ pub fn feed(
         ready: BTreeMap::new(),
         bytes: 0,
         records: 0,
+        goes_on: options.goes_on,
+        left_out: BTreeMap::new(),
+        sorter: options.sorts_ms.map(|sorts_ms| Sorter::new(sorts_ms, MAX_HELD_BYTES)),
     };
     let zeros = vec![0; files.len()];
     let mut fed = Fed { by_file: zeros.clone(), rejected_by_file: zeros, ..Fed::default() };
@@ -83,8 +111,12 @@ pub fn feed(
         items += 1;
         if items.is_multiple_of(TELL_EVERY) {
             on_progress(merge.bytes_read(), fed.records());
+            if options.stop.is_some_and(|stop| stop.load(Ordering::SeqCst)) {
+                return Ok((fed, merge));
+            }
         }
     }
+    writer.put_sorted(true).context("writing to the log")?;
     writer.flush().context("writing to the log")?;
     on_progress(merge.bytes_read(), fed.records());
     Ok((fed, merge))
@@ -98,6 +130,11 @@ struct Writer<'a> {
     ready: BTreeMap<TopicPartition, Vec<NewRecord>>,
     bytes: usize,
     records: usize,
+    goes_on: bool,
+    /// Records of each partition that are there already.
+    left_out: BTreeMap<TopicPartition, u64>,
+    /// Where records are to be sorted: those that wait for earlier ones.
+    sorter: Option<Sorter<(TopicPartition, NewRecord)>>,
 }
 
 impl Writer<'_> {
@@ -120,7 +157,9 @@ impl Writer<'_> {
                     value: Some(value.into()),
                     headers: vec![(SmolStr::new_static(RECEIVED_HEADER), received)],
                 };
-                self.add(topic, &key, record).with_context(|| format!("{name}, line {line}"))?;
+                let place = || format!("{name}, line {line}");
+                let at = self.place(topic, &key).with_context(place)?;
+                self.sort(at, record).with_context(place)?;
                 *fed.by_topic.entry(topic.into()).or_default() += 1;
                 fed.by_file[file] += 1;
             }
@@ -148,8 +187,8 @@ impl Writer<'_> {
                     value: Some(value.into()),
                     headers: Vec::new(),
                 };
-                self.add(topics::DEAD_LETTERS, name, record)
-                    .with_context(|| format!("{name}, line {line}"))?;
+                let at = self.place(topics::DEAD_LETTERS, name)?;
+                self.put(at, record).with_context(|| format!("{name}, line {line}"))?;
                 *fed.by_topic.entry(topics::DEAD_LETTERS.into()).or_default() += 1;
                 fed.rejected_by_file[file] += 1;
             }
@@ -157,7 +196,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn add(&mut self, topic: &str, key: &str, record: NewRecord) -> Result<(), LogError> {
+    fn place(&mut self, topic: &str, key: &str) -> Result<TopicPartition, LogError> {
         let partitions = match self.layouts.get(topic) {
             Some(partitions) => *partitions,
             None => {
@@ -166,7 +205,38 @@ impl Writer<'_> {
                 partitions
             }
         };
-        let at = TopicPartition::new(topic, partition_of_compound(key, partitions));
+        Ok(TopicPartition::new(topic, partition_of_compound(key, partitions)))
+    }
+
+    /// Passes a record on, once nothing may come before it.
+    fn sort(&mut self, at: TopicPartition, record: NewRecord) -> anyhow::Result<()> {
+        let Some(sorter) = &mut self.sorter else { return Ok(self.put(at, record)?) };
+        if let Err(late) = sorter.push(record.timestamp_ms, record.size(), (at, record)) {
+            let (time, passed) = (EventTime::from_ms(late.time_ms), EventTime::from_ms(late.passed_ms));
+            bail!("a record of {time} came after records up to {passed} were in place: {}", way_out(&late));
+        }
+        Ok(self.put_sorted(false)?)
+    }
+
+    fn put_sorted(&mut self, all: bool) -> Result<(), LogError> {
+        loop {
+            let next =
+                self.sorter.as_mut().and_then(|sorter| if all { sorter.pop() } else { sorter.pop_ready() });
+            let Some((at, record)) = next else { return Ok(()) };
+            self.put(at, record)?;
+        }
+    }
+
+    fn put(&mut self, at: TopicPartition, record: NewRecord) -> Result<(), LogError> {
+        if self.goes_on {
+            if !self.left_out.contains_key(&at) {
+                self.left_out.insert(at.clone(), count_records(self.log, &at)?);
+            }
+            if let Some(left_out) = self.left_out.get_mut(&at).filter(|left_out| **left_out > 0) {
+                *left_out -= 1;
+                return Ok(());
+            }
+        }
         self.bytes += record.size();
         self.records += 1;
         self.ready.entry(at).or_default().push(record);

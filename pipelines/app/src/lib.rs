@@ -1,8 +1,11 @@
 //! What the tidewire binary is made of: pipeline files, the commands, and what the commands share.
 
 pub mod build;
+mod bundle;
 pub mod cli;
 mod commands;
+mod diff;
+pub mod doctor;
 mod explain;
 mod feed;
 pub mod files;
@@ -14,8 +17,12 @@ mod notes;
 pub mod open;
 pub mod pipeline;
 mod placements;
+mod promote;
 mod recorded;
 pub mod records;
+pub mod reprocess;
+mod span;
 pub mod start;
 mod table;
 mod topic_check;
+pub mod verify;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidewire_engine::log::{Log, NewRecord, TopicPartition, TopicSpec};
+use tidewire_engine::plan::MergeOrder;
 use tidewire_runtime::clock::now_ms;
 
 use crate::records::Reader;
@@ -49,6 +50,44 @@ pub struct PipelineNote {
     pub overrides: Vec<(String, String)>,
     /// Whether it ran synchronised.
     pub synchronised: bool,
+    /// By which time its stages merged their inputs: `event` if nothing is said.
+    #[serde(default, skip_serializing_if = "MergedBy::is_event")]
+    pub merged_by: MergedBy,
+}
+
+/// By which time stages merge their inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MergedBy {
+    /// By the records' timestamps.
+    #[default]
+    Event,
+    /// By the time each was received.
+    Availability,
+}
+
+impl MergedBy {
+    fn is_event(&self) -> bool {
+        *self == Self::Event
+    }
+}
+
+impl From<MergeOrder> for MergedBy {
+    fn from(order: MergeOrder) -> Self {
+        match order {
+            MergeOrder::Event => Self::Event,
+            MergeOrder::Availability => Self::Availability,
+        }
+    }
+}
+
+impl From<MergedBy> for MergeOrder {
+    fn from(merged: MergedBy) -> Self {
+        match merged {
+            MergedBy::Event => Self::Event,
+            MergedBy::Availability => Self::Availability,
+        }
+    }
 }
 
 /// A dead letter that was sent again.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tidewire_engine::log::Log;
-use tidewire_engine::plan::StageSpec;
+use tidewire_engine::plan::{MergeOrder, StageSpec};
 
 use crate::files::{Loaded, load_text};
 use crate::notes::{self, PIPELINES, PipelineNote};
@@ -35,10 +35,16 @@ pub fn pipelines(log: &dyn Log) -> anyhow::Result<Vec<Recorded>> {
         bail!("no pipeline has run on this log: start one with `tidewire run FILE`");
     }
     let read = last.into_iter().map(|note| {
-        let loaded =
-            load_text(note.file.clone(), note.text.clone(), note.overrides.clone()).with_context(|| {
+        let mut loaded = load_text(note.file.clone(), note.text.clone(), note.overrides.clone())
+            .with_context(|| {
                 format!("pipeline {} ran with a file that this build does not take", note.pipeline)
             })?;
+        let order = MergeOrder::from(note.merged_by);
+        if order != MergeOrder::default() {
+            let stages = loaded.pipeline.stages.iter();
+            loaded.pipeline.stages =
+                stages.map(|spec| Arc::new(StageSpec { order, ..StageSpec::clone(spec) })).collect();
+        }
         Ok(Recorded { note, loaded })
     });
     read.collect()

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 use tidewire_engine::log::{Log, LogError, NewRecord, TopicPartition, TopicSpec};
 use tidewire_engine::partition::partition_of_compound;
+use tidewire_engine::plan::MergeOrder;
 use tidewire_schemas::{Record, RiskLimits, SchemaBook, topics};
 
 use crate::files::Loaded;
@@ -37,12 +38,23 @@ pub fn prepare(log: &dyn Log, book: &SchemaBook, pipeline: &Pipeline) -> anyhow:
 
 /// Notes the pipeline file in the log, unless it is the one noted last: `status` and `verify` read it.
 pub fn note_pipeline(log: &dyn Log, loaded: &Loaded, synchronised: bool) -> anyhow::Result<()> {
+    note_pipeline_in(log, loaded, synchronised, MergeOrder::Event)
+}
+
+/// As [`note_pipeline`], of stages that merge their inputs in this order.
+pub fn note_pipeline_in(
+    log: &dyn Log,
+    loaded: &Loaded,
+    synchronised: bool,
+    order: MergeOrder,
+) -> anyhow::Result<()> {
     let note = PipelineNote {
         pipeline: loaded.pipeline.name.to_string(),
         file: loaded.file.clone(),
         text: loaded.text.clone(),
         overrides: loaded.overrides.clone(),
         synchronised,
+        merged_by: order.into(),
     };
     let before: Vec<PipelineNote> = notes::all(log, PIPELINES)?;
     let last = before.iter().rev().find(|other| other.pipeline == note.pipeline);
@@ -77,7 +89,7 @@ pub fn make_topics(log: &dyn Log, pipeline: &Pipeline) -> Result<Vec<TopicSpec>,
 
 /// Writes limits that are not in the log. Their time is that of the pipeline file, by default 1970: so they hold for
 /// recordings of any year.
-fn put_limits(log: &dyn Log, book: &SchemaBook, limits: &[RiskLimits]) -> anyhow::Result<Prepared> {
+pub fn put_limits(log: &dyn Log, book: &SchemaBook, limits: &[RiskLimits]) -> anyhow::Result<Prepared> {
     let mut prepared = Prepared::default();
     if limits.is_empty() {
         return Ok(prepared);

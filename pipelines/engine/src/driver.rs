@@ -11,7 +11,7 @@ use crate::identity::{CAUSE_HEADER, Identity, RECEIVED_HEADER};
 use crate::log::{Log, LogError, NewRecord, StoredRecord, TopicPartition, TopicSpec};
 use crate::memory::MemoryLog;
 use crate::partition::partition_of_compound;
-use crate::plan::{Caps, InputSpec, NodeSpec, OnError, OutputSpec, Role, StageSpec, Upstream};
+use crate::plan::{Caps, InputSpec, MergeOrder, NodeSpec, OnError, OutputSpec, Role, StageSpec, Upstream};
 use crate::recovery::epoch_record;
 use crate::worker::{Step, Worker, WorkerError, WorkerOptions};
 
@@ -34,6 +34,7 @@ impl StageBuilder {
             outputs: Vec::new(),
             side_partitions: 1,
             caps: Caps::default(),
+            order: MergeOrder::default(),
             flush_interval_ms: 10_000,
             on_error: OnError::DeadLetter,
             makes_orders: false,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::identity::RECEIVED_HEADER;
 use crate::log::{Fetched, NewRecord, StoredRecord, TopicPartition};
-use crate::plan::{Caps, Role, StageSpec};
+use crate::plan::{Caps, MergeOrder, Role, StageSpec};
 
 /// One partition that a task reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Source {
     pub at: TopicPartition,
     /// How far ahead of its received time an event time may be; beyond it the record is a dead letter.
     pub max_future_skew_ms: Option<i64>,
+    /// By which time the merge takes its records.
+    pub order: MergeOrder,
 }
 
 impl Source {
@@ -33,8 +35,8 @@ impl Source {
             for partition in partitions {
                 let at = TopicPartition::new(read.topic.clone(), partition);
                 let (role, external) = (read.role, read.external);
-                let max_future_skew_ms = read.max_future_skew_ms;
-                sources.push(Source { input, role, external, at, max_future_skew_ms });
+                let (max_future_skew_ms, order) = (read.max_future_skew_ms, spec.order);
+                sources.push(Source { input, role, external, at, max_future_skew_ms, order });
             }
         }
         sources
@@ -49,7 +51,26 @@ impl Source {
     /// The time by which the merge takes a record. One from the future is taken when it was received: it is a dead
     /// letter, and must not hold up what lies behind it until its time has come.
     pub fn time_ms(&self, record: &NewRecord) -> i64 {
-        self.received_before_ms(record).unwrap_or(record.timestamp_ms)
+        match self.order {
+            MergeOrder::Event => self.received_before_ms(record).unwrap_or(record.timestamp_ms),
+            MergeOrder::Availability => available_ms(record),
+        }
+    }
+
+    /// Whether its records are taken before everything at hand. In the order of availability a control record waits
+    /// for its time as any other: what was not decided yet must not hold.
+    pub fn is_first(&self) -> bool {
+        self.role == Role::Control && self.order == MergeOrder::Event
+    }
+
+    /// Whether it is data from outside that the work is spread by.
+    pub fn is_data(&self) -> bool {
+        self.external && matches!(self.role, Role::Driving | Role::Keyed)
+    }
+
+    /// Whether every task reads all of it, so that its keys are not the task's own.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.role, Role::Broadcast | Role::Control)
     }
 
     /// Whether the merge waits for it, and the watermark counts it.
@@ -242,8 +263,7 @@ impl Intake {
 
     fn head_of(&self, source: usize) -> Option<Head> {
         let time_ms = self.buffers[source].records.front()?.0;
-        let is_control = self.sources[source].role == Role::Control;
-        Some(Head { time_ms: (!is_control).then_some(time_ms), source })
+        Some(Head { time_ms: (!self.sources[source].is_first()).then_some(time_ms), source })
     }
 
     /// The least time at hand, control records left out.
@@ -257,7 +277,7 @@ impl Intake {
         let mut waits = false;
         for (place, (source, buffer)) in self.sources.iter().zip(&self.buffers).enumerate() {
             match buffer.records.front() {
-                Some(_) if source.role == Role::Control => return Some(place),
+                Some(_) if source.is_first() => return Some(place),
                 Some((time_ms, _)) => {
                     if least.is_none_or(|(best, _)| *time_ms < best) {
                         least = Some((*time_ms, place));
@@ -277,7 +297,7 @@ pub fn replay_order(sources: &[Source], mut by_source: Vec<VecDeque<StoredRecord
         .iter()
         .zip(0..)
         .zip(&mut by_source)
-        .filter_map(|((read, place), records)| (read.role == Role::Control).then_some((place, records)))
+        .filter_map(|((read, place), records)| read.is_first().then_some((place, records)))
     {
         taken.extend(records.drain(..).map(|stored| Taken { source, stored }));
     }
@@ -291,6 +311,11 @@ pub fn replay_order(sources: &[Source], mut by_source: Vec<VecDeque<StoredRecord
             taken.push(Taken { source, stored });
         }
     }
+}
+
+/// When a record was there to be read: its received time, or its timestamp if it has none.
+pub fn available_ms(record: &NewRecord) -> i64 {
+    received_ms(record).unwrap_or(record.timestamp_ms)
 }
 
 fn received_ms(record: &NewRecord) -> Option<i64> {

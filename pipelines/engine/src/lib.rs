@@ -19,6 +19,7 @@ pub mod log_limits;
 pub mod mark;
 pub mod memory;
 pub mod node;
+pub mod only;
 pub mod outputs;
 pub mod partition;
 pub mod plan;

@@ -333,6 +333,13 @@ pub trait Log: Send + Sync {
         }
     }
 
+    /// How many members a group has now. `None` where the log does not tell: there a group with members can not be joined
+    /// for another topic.
+    fn group_members(&self, group: &str) -> Result<Option<usize>, LogError> {
+        let _ = group;
+        Ok(None)
+    }
+
     /// Offsets that a commit takes in each partition it wrote to, besides its records: 1 where a transaction ends with
     /// a control record.
     fn offsets_of_commit(&self) -> u64 {

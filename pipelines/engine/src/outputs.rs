@@ -11,12 +11,13 @@ use tidewire_schemas::{NotRegistered, SchemaBook};
 
 use crate::digest::Digest;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
-use crate::identity::{CAUSE_HEADER, ID_HEADER, cause_of_record, cause_of_timer};
+use crate::identity::{CAUSE_HEADER, ID_HEADER, RECEIVED_HEADER, cause_of_record, cause_of_timer};
 use crate::intake::{Source, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeOutput;
+use crate::only::KeyScope;
 use crate::partition::{partition_of, partition_of_compound};
-use crate::plan::StageSpec;
+use crate::plan::{MergeOrder, StageSpec};
 use crate::trace::Tracer;
 
 /// Bytes of the schema prefix, which digests leave out: ids differ from log to log.
@@ -68,6 +69,8 @@ pub struct Drafts<'a> {
     pub names: &'a Interner,
     /// Encodes.
     pub book: &'a SchemaBook,
+    /// Keys whose outputs alone are sent, or noted.
+    pub only: &'a KeyScope,
     /// What notes calls, if they are noted.
     pub tracer: Option<&'a RefCell<Tracer>>,
 }
@@ -82,6 +85,8 @@ struct Draft {
     key: SmolStr,
     time: EventTime,
     cause: Bytes,
+    /// Whether an operator held it under a key that is asked for.
+    is_wanted: bool,
     body: Body,
 }
 
@@ -91,21 +96,33 @@ enum Body {
 }
 
 impl Drafts<'_> {
-    /// Puts all that the epoch gave out into its one order, numbers it from `sequence` + 1 and encodes it.
+    /// Puts all that the epoch gave out into its one order, numbers it from `sequence` + 1 and encodes it. Numbers of
+    /// outputs whose keys are asked for go to `noted`.
     ///
     /// # Errors
     /// When the schema of a record was not registered with the log.
-    pub fn seal(&self, sequence: &mut u64, digest: &mut Digest) -> Result<Vec<Output>, NotRegistered> {
+    pub fn seal(
+        &self,
+        sequence: &mut u64,
+        digest: &mut Digest,
+        noted: &mut Vec<u64>,
+    ) -> Result<Vec<Output>, NotRegistered> {
         let mut drafts = Vec::new();
         self.draft_rejects(&mut drafts);
         self.draft_emitted(&mut drafts);
         self.draft_late(&mut drafts);
         self.draft_skipped_timers(&mut drafts);
         drafts.sort_unstable_by_key(|draft| draft.place);
+        if self.only.drops_others() {
+            drafts.retain(|draft| draft.is_wanted);
+        }
         drafts
             .into_iter()
             .map(|draft| {
                 *sequence += 1;
+                if draft.is_wanted && self.only.notes() {
+                    noted.push(*sequence);
+                }
                 let output = self.encode(draft, *sequence)?;
                 add_to_digest(digest, &output);
                 Ok(output)
@@ -131,6 +148,7 @@ impl Drafts<'_> {
                         key,
                         time: item.time,
                         cause: self.cause(item.position, item.timer.as_deref()),
+                        is_wanted: self.only.wants(self.names.name(item.key)),
                         body: Body::Emitted { node, index },
                     });
                 }
@@ -159,6 +177,7 @@ impl Drafts<'_> {
                     key,
                     time: self.stream_time(item.position),
                     cause: self.cause(item.position, item.timer.as_deref()),
+                    is_wanted: self.only.wants(self.names.name(item.key)),
                     body: Body::Made(Box::new(self.late_record(node, item, note))),
                 });
             }
@@ -213,6 +232,8 @@ impl Drafts<'_> {
                 key: SmolStr::new(String::from_utf8_lossy(&key)),
                 time,
                 cause: self.cause(reject.position, None),
+                is_wanted: self.sources[taken.source].is_whole()
+                    || self.only.wants_bytes(record.key.as_deref()),
                 body: Body::Made(Box::new(letter.into())),
             });
         }
@@ -245,6 +266,7 @@ impl Drafts<'_> {
                     key: timer.key.clone(),
                     time,
                     cause: cause_of_timer(timer),
+                    is_wanted: self.only.wants(&timer.key),
                     body: Body::Made(Box::new(letter.into())),
                 });
             }
@@ -288,10 +310,15 @@ impl Drafts<'_> {
             Body::Made(record) => self.book.encode(record, &mut value)?,
         }
         let id = format_smolstr!("{}/{}/{sequence}", self.spec.name, self.task);
-        let headers = vec![
+        let mut headers = vec![
             (SmolStr::new_static(ID_HEADER), Bytes::copy_from_slice(id.as_bytes())),
             (SmolStr::new_static(CAUSE_HEADER), draft.cause),
         ];
+        if self.spec.order == MergeOrder::Availability {
+            // Other stages are to have it no earlier than it was made.
+            let made_ns = i128::from(self.frame.steps[draft.place.0 as usize].stamp.as_micros()) * 1_000;
+            headers.push((SmolStr::new_static(RECEIVED_HEADER), Bytes::from(made_ns.to_string())));
+        }
         let node = match draft.body {
             Body::Emitted { node, .. } => Some(node),
             Body::Made(_) => None,

@@ -124,6 +124,17 @@ impl Default for Caps {
     }
 }
 
+/// By which time a task merges the records of its inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeOrder {
+    /// By the records' timestamps, control records first. In a synchronised run stream time is the stamp.
+    #[default]
+    Event,
+    /// By the time each record was received, so that nothing is known before it could be; the stamp is the running
+    /// maximum of that time. Only for synchronised runs. A record without a received time counts at its timestamp.
+    Availability,
+}
+
 /// A stage, whole.
 #[derive(Clone)]
 pub struct StageSpec {
@@ -141,6 +152,8 @@ pub struct StageSpec {
     pub side_partitions: u32,
     /// Bounds.
     pub caps: Caps,
+    /// By which time the inputs are merged.
+    pub order: MergeOrder,
     /// How often state is flushed to the changelog, in milliseconds of stamps.
     pub flush_interval_ms: i64,
     /// What is done with a record that an operator can not take.

@@ -155,6 +155,8 @@ pub struct Recovery {
     /// The name that the recovered task will write under.
     writer: SmolStr,
     committed: u64,
+    /// Whether the caller said which epoch is the last one committed.
+    told: bool,
     /// What the committed position says.
     mark: Option<Mark>,
     phase: Option<Phase>,
@@ -175,6 +177,7 @@ impl Recovery {
             options,
             writer: SmolStr::default(),
             committed: 0,
+            told: false,
             mark: None,
             phase: None,
             report: RecoveryReport::default(),
@@ -200,9 +203,10 @@ impl Recovery {
         self.went_on
     }
 
-    /// Goes by what another group than the stage's own has committed.
-    pub fn of_group(mut self, group: &str) -> Self {
-        group.clone_into(&mut self.group);
+    /// Goes by this as the last epoch committed, instead of by what the group has committed: for runs that keep account
+    /// of it themselves.
+    pub fn to_epoch(mut self, committed: u64) -> Self {
+        (self.committed, self.told) = (committed, true);
         self
     }
 
@@ -249,21 +253,9 @@ impl Recovery {
             );
         };
         let at = TopicPartition::new(driving.topic.clone(), self.number);
-        let committed = match log.committed(&self.group, &at) {
-            Ok(committed) => committed,
-            // A zombie's transaction is still open. It is settled once the zombie is fenced, or by its time-out.
-            Err(LogError::Unstable { .. }) => {
-                let open = log.committed_unstable(&self.group, &at)?;
-                self.fence(log, self.mark(open)?.as_ref())?;
-                self.went_on = false;
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mark = self.mark(committed)?;
-        self.fence(log, mark.as_ref())?;
-        self.committed = mark.as_ref().map_or(0, |mark| mark.epoch);
-        self.mark = mark;
+        if !self.told && !self.ask_group(log, &at)? {
+            return Ok(None);
+        }
         let bounds = log.bounds(&self.changelog_at())?;
         // A transaction still open there may be a zombie's: what it wrote must be settled first.
         if bounds.stable_end < bounds.high_watermark {
@@ -273,6 +265,26 @@ impl Recovery {
         self.progress.changelog_all = bounds.high_watermark - bounds.start;
         let changelog = Box::new(Changelog::default());
         Ok(Some(Phase::Changelog { changelog, from: bounds.start, until: bounds.high_watermark }))
+    }
+
+    /// Learns from the group which epoch is committed, and by whom; false while that is not certain.
+    fn ask_group(&mut self, log: &dyn Log, at: &TopicPartition) -> Result<bool, RecoveryError> {
+        let committed = match log.committed(&self.group, at) {
+            Ok(committed) => committed,
+            // A zombie's transaction is still open. It is settled once the zombie is fenced, or by its time-out.
+            Err(LogError::Unstable { .. }) => {
+                let open = log.committed_unstable(&self.group, at)?;
+                self.fence(log, self.mark(open)?.as_ref())?;
+                self.went_on = false;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mark = self.mark(committed)?;
+        self.fence(log, mark.as_ref())?;
+        self.committed = mark.as_ref().map_or(0, |mark| mark.epoch);
+        self.mark = mark;
+        Ok(true)
     }
 
     fn mark(&self, committed: Option<CommittedOffset>) -> Result<Option<Mark>, RecoveryError> {

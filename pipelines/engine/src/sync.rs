@@ -6,8 +6,13 @@
 //! task, sequence) before it is written, so the result is a function of inputs and pipeline alone: not of the number
 //! of threads, nor of where the horizons lie.
 
-use std::collections::BTreeMap;
+mod graph;
+mod placing;
+mod ranges;
+mod serial;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochKind, EventTime, NotRegistered, SchemaBook};
@@ -20,8 +25,15 @@ use crate::plan::{Caps, OnError, StageSpec};
 use crate::recovery::{Recovery, RecoveryError, RecoveryOptions};
 use crate::task::{Closed, Closing, Stamp, Task};
 
+pub use graph::{components, is_cycle};
+pub use placing::{Offsets, Placed, deliver, place_output};
+pub use ranges::{OffsetRange, Ranges};
+pub use serial::Serial;
+
 /// How long to wait for a log that has not given yet what recovery needs.
-const RECOVERY_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
+const RECOVERY_WAIT: Duration = Duration::from_millis(20);
+/// How often it waits so for what a run before left open to be settled: a minute.
+const MOST_WAITS: u32 = 3_000;
 
 /// Why a synchronised run stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,46 +70,6 @@ pub enum SyncError {
     NotRegistered(#[from] NotRegistered),
 }
 
-/// Groups the stages: each group reads only what earlier groups and the outside write; a group of more than one
-/// stage, or of one that feeds itself, is a cycle.
-pub fn components(stages: &[Arc<StageSpec>]) -> Vec<Vec<usize>> {
-    let feeds = |from: usize, to: usize| {
-        stages[from].outputs.iter().any(|out| stages[to].inputs.iter().any(|input| input.topic == out.topic))
-    };
-    let count = stages.len();
-    let mut reaches: Vec<Vec<bool>> =
-        (0..count).map(|from| (0..count).map(|to| feeds(from, to)).collect()).collect();
-    for via in 0..count {
-        for from in 0..count {
-            for to in 0..count {
-                reaches[from][to] |= reaches[from][via] && reaches[via][to];
-            }
-        }
-    }
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut placed = vec![false; count];
-    while let Some(next) = (0..count).find(|stage| {
-        let ready = |other: usize| placed[other] || !reaches[other][*stage] || reaches[*stage][other];
-        !placed[*stage] && (0..count).all(ready)
-    }) {
-        let group: Vec<usize> = (0..count)
-            .filter(|other| *other == next || (reaches[next][*other] && reaches[*other][next]))
-            .collect();
-        group.iter().for_each(|stage| placed[*stage] = true);
-        groups.push(group);
-    }
-    groups
-}
-
-/// Whether a group of stages is a cycle.
-pub fn is_cycle(stages: &[Arc<StageSpec>], group: &[usize]) -> bool {
-    group.len() > 1
-        || group.iter().any(|stage| {
-            let spec = &stages[*stage];
-            spec.outputs.iter().any(|out| spec.inputs.iter().any(|input| input.topic == out.topic))
-        })
-}
-
 /// What a task's round gave: outputs that go on, and the epochs that describe it.
 #[derive(Debug, Default)]
 pub struct RoundPart {
@@ -113,6 +85,8 @@ pub struct RoundPart {
     pub records: u64,
     /// Records and timers that operators failed at; they are dead-lettered.
     pub faults: u64,
+    /// Where the task stands in its driving input, and the last epoch; none if no epoch was closed.
+    pub position: Option<(TopicPartition, u64, u64)>,
 }
 
 /// What was done since the last commit, so that it can be done again without a record that an operator failed at.
@@ -130,35 +104,111 @@ pub struct SyncTask {
     /// Outputs of the open epoch that were handed on.
     handed_on: usize,
     caps: Caps,
-    group: SmolStr,
+    /// The last epoch that is committed.
+    committed: u64,
     book: Arc<SchemaBook>,
     deeds: Vec<Deed>,
     skips: Skips,
+    /// Per source, the offset at which reading ends.
+    untils: Vec<u64>,
 }
 
 impl SyncTask {
-    /// A task of `stage`, the place of its specification in the pipeline, before anything came. `group` is the one
-    /// that the run commits under.
+    /// A task of `stage`, the place of its specification in the pipeline, before anything came. Of external
+    /// inputs it reads `ranges`.
     pub fn new(
         stage: usize,
         spec: &Arc<StageSpec>,
         number: u32,
         book: &Arc<SchemaBook>,
-        group: &str,
+        ranges: &Ranges,
     ) -> Result<Self, SyncError> {
-        let mut task = Task::new(Arc::clone(spec), number, Arc::clone(book))
+        let task = Task::new(Arc::clone(spec), number, Arc::clone(book))
             .map_err(|error| SyncError::Settings { stage: spec.name.clone(), error })?;
-        for source in 0..task.intake().sources().len() {
-            if !task.intake().sources()[source].external {
-                // What stages write is handed over within the round that makes it: there is never more to wait for.
-                task.intake_mut().offer(source, Fetched { at_end: true, ..Fetched::default() });
+        Ok(Self::around(stage, task, book, ranges))
+    }
+
+    /// A task as it stood at the last commit of a run before, after epoch `committed`, with what other stages had handed to it by then.
+    pub fn resumed(
+        stage: usize,
+        spec: &Arc<StageSpec>,
+        number: u32,
+        book: &Arc<SchemaBook>,
+        ranges: &Ranges,
+        (log, committed): (&dyn Log, u64),
+    ) -> Result<Self, SyncError> {
+        let task = recovered(log, spec, number, book, committed)?;
+        let mut task = Self::around(stage, task, book, ranges);
+        let positions = task.task.intake().positions();
+        for (source, from) in positions.into_iter().enumerate() {
+            if !task.sources()[source].external {
+                let at = task.sources()[source].at.clone();
+                task.offer_from(log, source, &at, from)?;
             }
         }
-        let caps = spec.caps;
-        let part = RoundPart { stage, task: number, ..RoundPart::default() };
-        let (group, book) = (group.into(), Arc::clone(book));
-        let (deeds, skips) = (Vec::new(), Skips::default());
-        Ok(Self { stage, task, part, handed_on: 0, caps, group, book, deeds, skips })
+        Ok(task)
+    }
+
+    fn around(stage: usize, mut task: Task, book: &Arc<SchemaBook>, ranges: &Ranges) -> Self {
+        let mut untils = Vec::new();
+        for source in 0..task.intake().sources().len() {
+            let read = &task.intake().sources()[source];
+            if read.external {
+                let range = ranges.of(&read.at);
+                task.intake_mut().skip_to(source, range.from);
+                untils.push(range.until);
+            } else {
+                // What stages write is handed over within the round that makes it: there is never more to wait for.
+                task.intake_mut().offer(source, Fetched { at_end: true, ..Fetched::default() });
+                untils.push(u64::MAX);
+            }
+        }
+        let part = RoundPart { stage, task: task.number(), ..RoundPart::default() };
+        Self {
+            stage,
+            caps: task.spec().caps,
+            committed: task.epoch(),
+            task,
+            part,
+            handed_on: 0,
+            book: Arc::clone(book),
+            deeds: Vec::new(),
+            skips: Skips::default(),
+            untils,
+        }
+    }
+
+    /// Hands over all that stages wrote to a partition from `from` on.
+    fn offer_from(
+        &mut self,
+        log: &dyn Log,
+        source: usize,
+        at: &TopicPartition,
+        mut from: u64,
+    ) -> Result<(), LogError> {
+        let mut waits = 0;
+        let end = loop {
+            let bounds = log.bounds(at)?;
+            if bounds.stable_end == bounds.high_watermark {
+                break bounds.stable_end;
+            }
+            waits += 1;
+            if waits > MOST_WAITS {
+                let error = "a transaction is open there; is another run of it under way?".to_owned();
+                return Err(LogError::Unavailable { at: format!("reading {at} at offset {from}"), error });
+            }
+            log.wait(RECOVERY_WAIT);
+        };
+        while from < end {
+            let fetched = log.read(at, from, self.caps.prefetch_bytes)?;
+            let stuck = fetched.next_offset <= from;
+            from = fetched.next_offset;
+            self.offer(source, fetched.records);
+            if stuck {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The partitions it reads.
@@ -192,7 +242,11 @@ impl SyncTask {
             let at = self.sources()[source].at.clone();
             // One read at least: a source never read is not known to be at its end.
             while let Some(from) = self.task.intake().short_of(source, horizon_ms) {
-                let fetched = log.read(&at, from, self.caps.prefetch_bytes)?;
+                let fetched = if from < self.untils[source] {
+                    clipped(log.read(&at, from, self.caps.prefetch_bytes)?, self.untils[source])
+                } else {
+                    Fetched { next_offset: from, at_end: true, ..Fetched::default() }
+                };
                 let at_end = fetched.at_end;
                 self.task.intake_mut().offer(source, fetched);
                 if at_end {
@@ -206,6 +260,16 @@ impl SyncTask {
     /// The least time at hand; control records, which have no time of their own, are left out.
     pub fn first_time_ms(&self) -> Option<i64> {
         self.task.intake().first_time_ms()
+    }
+
+    /// The least time at hand of what is data from outside, not state that is read from its start.
+    pub fn first_data_time_ms(&self) -> Option<i64> {
+        self.task
+            .intake()
+            .heads()
+            .filter(|head| self.sources()[head.source].is_data())
+            .filter_map(|head| head.time_ms)
+            .min()
     }
 
     /// Takes everything before the horizon: for a stage that is in no cycle.
@@ -226,7 +290,8 @@ impl SyncTask {
         if !self.task.intake().is_silent() {
             return Ok(());
         }
-        let to = EventTime::from_ms(horizon_ms.saturating_sub(self.task.tide().patience_ms()));
+        let patience_ms = self.task.tide().patience_ms().saturating_add(self.task.lag_ms());
+        let to = EventTime::from_ms(horizon_ms.saturating_sub(patience_ms));
         if self.task.next_timer().is_some_and(|due| due <= to) {
             self.attempt(log, Deed::Advance(to))?;
             self.close(false)?;
@@ -242,7 +307,8 @@ impl SyncTask {
         let head = self.task.intake().head();
         let record = head.map(|head| (head.time_ms.map_or(first, EventTime::from_ms), false));
         let timer = if self.task.spec().has_watermark() { None } else { self.task.next_timer() };
-        let timer = timer.map(|at| (at.max(self.task.tide().passed().unwrap_or(at)), true));
+        let timer = timer.map(|at| at.max(self.task.tide().passed().unwrap_or(at)));
+        let timer = timer.map(|at| (at.plus_ms(self.task.lag_ms()), true));
         [record, timer].into_iter().flatten().filter(|(at, _)| *at < horizon).min()
     }
 
@@ -252,7 +318,7 @@ impl SyncTask {
             if self.task.is_open() && !self.task.is_silent_epoch() {
                 self.close(false)?;
             }
-            self.attempt(log, Deed::Advance(at))?;
+            self.attempt(log, Deed::Advance(at.plus_ms(-self.task.lag_ms())))?;
         } else {
             let Some(head) = self.task.intake().head() else { return Ok(Vec::new()) };
             if self.task.is_open() && !self.task.may_join(head) {
@@ -268,15 +334,24 @@ impl SyncTask {
         Ok(fresh)
     }
 
-    /// Ends the round: closes the open epoch, with a flush if one is due by virtual time or asked for.
+    /// The last closed epoch.
+    pub fn epoch(&self) -> u64 {
+        self.task.epoch()
+    }
+
+    /// Ends the round, after which all of it is committed: closes the open epoch, with a flush if one is due by virtual time or asked for.
     pub fn end_round(&mut self, last: bool) -> Result<RoundPart, SyncError> {
-        let now_ms = self.task.tide().stream_time().map_or(0, EventTime::as_ms);
-        let flush = last || self.task.flush_due(now_ms);
+        let flush = last || self.task.flush_due(self.task.virtual_now_ms());
         if self.task.is_open() || last {
             self.close(flush)?;
         }
         self.deeds.clear();
         self.skips = Skips::default();
+        if !self.part.closed.is_empty() {
+            let (at, offset) = self.task.driving_position();
+            self.part.position = Some((at, offset, self.task.epoch()));
+            self.committed = self.task.epoch();
+        }
         let fresh = RoundPart { stage: self.stage, task: self.task.number(), ..RoundPart::default() };
         Ok(std::mem::replace(&mut self.part, fresh))
     }
@@ -307,7 +382,7 @@ impl SyncTask {
                 }
                 _ => return Err(SyncError::Task { stage: spec.name.clone(), error }),
             }
-            let mut task = self.recovered(log)?;
+            let mut task = recovered(log, &spec, self.task.number(), &self.book, self.committed)?;
             task.take_intake_of(&mut self.task);
             for done in &self.deeds {
                 match done {
@@ -319,25 +394,39 @@ impl SyncTask {
             self.task = task;
         }
     }
+}
 
-    /// The task as it stood at the last commit.
-    fn recovered(&self, log: &dyn Log) -> Result<Task, SyncError> {
-        let spec = Arc::clone(self.task.spec());
-        let stage = spec.name.clone();
-        let mut recovery =
-            Recovery::new(spec, self.task.number(), Arc::clone(&self.book), RecoveryOptions::default())
-                .of_group(&self.group);
-        loop {
-            let done = recovery.advance(log);
-            let done =
-                done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
-            match done {
-                Some(task) => return Ok(task),
-                None if !recovery.went_on() => log.wait(RECOVERY_WAIT),
-                None => {}
-            }
+/// The task as it stood at the last commit.
+fn recovered(
+    log: &dyn Log,
+    spec: &Arc<StageSpec>,
+    number: u32,
+    book: &Arc<SchemaBook>,
+    committed: u64,
+) -> Result<Task, SyncError> {
+    let stage = spec.name.clone();
+    let mut recovery = Recovery::new(Arc::clone(spec), number, Arc::clone(book), RecoveryOptions::default())
+        .to_epoch(committed);
+    loop {
+        let done = recovery.advance(log);
+        let done =
+            done.map_err(|error| SyncError::Recovery { stage: stage.clone(), error: Box::new(error) })?;
+        match done {
+            Some(task) => return Ok(task),
+            None if !recovery.went_on() => log.wait(RECOVERY_WAIT),
+            None => {}
         }
     }
+}
+
+/// What of a read lies before `until`.
+fn clipped(mut fetched: Fetched, until: u64) -> Fetched {
+    if fetched.next_offset >= until {
+        fetched.records.retain(|stored| stored.offset < until);
+        fetched.next_offset = until;
+        fetched.at_end = true;
+    }
+    fetched
 }
 
 fn apply(task: &mut Task, deed: &Deed, skips: &Skips) -> Result<(), TaskError> {
@@ -355,114 +444,4 @@ fn close(task: &mut Task, flush: bool) -> Result<Closed, NotRegistered> {
         (false, false) => EpochKind::Release,
     };
     task.close(Closing { kind, flush, writer: "synchronised".into(), epochs_from: 0 })
-}
-
-/// Where the next record of each partition goes: a run that is the only writer knows the offsets beforehand.
-#[derive(Debug, Default)]
-pub struct Offsets {
-    next: BTreeMap<TopicPartition, u64>,
-}
-
-impl Offsets {
-    /// The offset of the next record of `at`, and one further for the one after it.
-    pub fn assign(&mut self, log: &dyn Log, at: &TopicPartition) -> Result<u64, LogError> {
-        if let Some(next) = self.next.get_mut(at) {
-            *next += 1;
-            return Ok(*next - 1);
-        }
-        let end = log.bounds(at)?.high_watermark;
-        self.next.insert(at.clone(), end + 1);
-        Ok(end)
-    }
-
-    /// Counts what a commit took in the partitions it wrote to, besides the records.
-    pub fn committed<'a>(&mut self, log: &dyn Log, written: impl Iterator<Item = &'a TopicPartition>) {
-        for at in written {
-            if let Some(next) = self.next.get_mut(at) {
-                *next += log.offsets_of_commit();
-            }
-        }
-    }
-
-    /// Partitions written, with the offset after the last record.
-    pub fn ends(&self) -> impl Iterator<Item = (&TopicPartition, u64)> {
-        self.next.iter().map(|(at, next)| (at, *next))
-    }
-}
-
-/// An output with the place it takes in the log.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// The partition.
-    pub at: TopicPartition,
-    /// The record with its offset.
-    pub stored: StoredRecord,
-}
-
-/// The stages of a cycle, run as one.
-pub struct Serial {
-    tasks: Vec<SyncTask>,
-}
-
-impl Serial {
-    /// All tasks of the stages `group`.
-    ///
-    /// `commits_as` is the consumer group that the run commits under.
-    pub fn new(
-        stages: &[Arc<StageSpec>],
-        group: &[usize],
-        book: &Arc<SchemaBook>,
-        commits_as: &str,
-    ) -> Result<Self, SyncError> {
-        let mut tasks = Vec::new();
-        for stage in group {
-            for number in 0..stages[*stage].tasks() {
-                tasks.push(SyncTask::new(*stage, &stages[*stage], number, book, commits_as)?);
-            }
-        }
-        Ok(Self { tasks })
-    }
-
-    /// The tasks.
-    pub fn tasks_mut(&mut self) -> &mut [SyncTask] {
-        &mut self.tasks
-    }
-
-    /// Runs everything before the horizon, in the order (time, records before timers, stage, task). What a task
-    /// gives out is at hand for the others at once; all of it is returned in the order it was made.
-    pub fn run_to(
-        &mut self,
-        log: &dyn Log,
-        offsets: &mut Offsets,
-        horizon_ms: i64,
-    ) -> Result<Vec<Placed>, SyncError> {
-        let mut made = Vec::new();
-        loop {
-            let next = self.tasks.iter().enumerate().filter_map(|(place, task)| {
-                let (at, is_timer) = task.next_event(horizon_ms)?;
-                Some((at, is_timer, place))
-            });
-            let Some((at, is_timer, place)) = next.min() else { return Ok(made) };
-            for output in self.tasks[place].do_event(log, at, is_timer)? {
-                let placed = place_output(log, offsets, output)?;
-                deliver(&mut self.tasks, &placed);
-                made.push(placed);
-            }
-        }
-    }
-}
-
-/// Gives an output its offset.
-pub fn place_output(log: &dyn Log, offsets: &mut Offsets, output: Output) -> Result<Placed, LogError> {
-    let offset = offsets.assign(log, &output.at)?;
-    Ok(Placed { at: output.at, stored: StoredRecord { offset, record: output.record } })
-}
-
-/// Hands a record to every task that reads its partition.
-pub fn deliver(tasks: &mut [SyncTask], placed: &Placed) {
-    for task in tasks {
-        if let Some(source) = task.sources().iter().position(|source| source.at == placed.at) {
-            task.offer(source, vec![placed.stored.clone()]);
-        }
-    }
 }

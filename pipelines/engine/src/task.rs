@@ -16,8 +16,9 @@ use crate::frame::{AT_RECORD, Frame, Item, Step};
 use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::TopicPartition;
 use crate::node::NodeFault;
+use crate::only::KeyScope;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
-use crate::plan::{Caps, Role, StageSpec};
+use crate::plan::{Caps, MergeOrder, Role, StageSpec};
 use crate::tide::Tide;
 
 mod closing;
@@ -36,7 +37,8 @@ const OUTAGE_MS: i64 = 1_500;
 pub enum Stamp {
     /// One stamp for the whole epoch, in milliseconds: processing time.
     At(i64),
-    /// Stream time is the stamp: a synchronised run.
+    /// Virtual time is the stamp: a synchronised run. It is stream time, or the time of availability where records
+    /// are merged by that.
     Virtual,
 }
 
@@ -102,8 +104,8 @@ pub struct Task {
     number: u32,
     book: Arc<SchemaBook>,
     graph: Graph,
-    tide: Tide,
-    intake: Intake,
+    pub(crate) tide: Tide,
+    pub(crate) intake: Intake,
     sequence: u64,
     epoch: u64,
     /// The last epoch with a flush.
@@ -114,6 +116,9 @@ pub struct Task {
     state_sum: u64,
     orphans: Vec<Bytes>,
     open: Open,
+    pub(crate) only: KeyScope,
+    /// Sequence numbers of outputs of the keys that `only` notes.
+    pub(crate) noted: Vec<u64>,
 }
 
 impl Task {
@@ -140,6 +145,8 @@ impl Task {
             unconfirmed_since_ms: None,
             state_sum: 0,
             orphans: Vec::new(),
+            only: KeyScope::All,
+            noted: Vec::new(),
         };
         task.engine.positions = task.intake.positions();
         Ok(task)
@@ -277,6 +284,10 @@ impl Task {
         for (position, taken) in (0..).zip(&batch.taken) {
             add_input_to_digest(&mut self.open.digests[taken.source], taken);
             self.open.counts[taken.source] += 1;
+            if self.passes_by(taken, skips) {
+                run.steps.push(self.step(stamp));
+                continue;
+            }
             match self.admit(taken, skips) {
                 Ok((record, key)) => {
                     let source = &self.intake.sources()[taken.source];
@@ -304,6 +315,10 @@ impl Task {
                     });
                 }
             }
+            if stamp == Stamp::Virtual && self.spec.order == MergeOrder::Availability {
+                let source = &self.intake.sources()[taken.source];
+                self.engine.stamp_ms = self.engine.stamp_ms.max(source.time_ms(&taken.stored.record));
+            }
             run.steps.push(self.step(stamp));
         }
         self.run(run, &batch.taken, skips)
@@ -318,7 +333,14 @@ impl Task {
         let mut run = Run::new(self.tide.moment(self.stamp(stamp)), self.spec.inputs.len());
         let stream_time = self.tide.stream_time().unwrap_or_default();
         // Stream time at each timer is the timer's own: the size of this step must not show.
-        let now = if stamp == Stamp::Virtual { to } else { self.stamp(stamp) };
+        let now = match (stamp, self.spec.order) {
+            (Stamp::Virtual, MergeOrder::Event) => to,
+            (Stamp::Virtual, MergeOrder::Availability) => {
+                self.engine.stamp_ms = self.engine.stamp_ms.max(to.as_ms().saturating_add(self.lag_ms()));
+                self.stamp(stamp)
+            }
+            (Stamp::At(_), _) => self.stamp(stamp),
+        };
         run.steps.push(Step { passed: self.tide.passed().max(Some(to)), stream_time, stamp: now });
         self.open.time_advance_ms = Some(to.as_ms());
         let done = self.run(run, &[], skips);
@@ -351,6 +373,13 @@ impl Task {
         bugs::on(Bug::JoinedOutOfOrder) || self.intake.heads().all(|head| self.may_join(head))
     }
 
+    /// Whether the open epoch has nothing that anybody waits for, and room for what is at hand.
+    pub fn may_stay_open(&self) -> bool {
+        let room = self.room();
+        let has_room = room.max_records > 0 && room.max_bytes > 0;
+        self.open.outputs.is_empty() && self.open.time_advance_ms.is_none() && has_room && self.may_go_on()
+    }
+
     /// What the epoch may still take of `caps`.
     pub fn room(&self) -> Caps {
         let caps = self.spec.caps;
@@ -370,9 +399,23 @@ impl Task {
     }
 
     fn stamp(&self, stamp: Stamp) -> EventTime {
-        match stamp {
-            Stamp::At(_) => EventTime::from_ms(self.engine.stamp_ms),
-            Stamp::Virtual => self.tide.stream_time().unwrap_or_default(),
+        match (stamp, self.spec.order) {
+            (Stamp::Virtual, MergeOrder::Event) => self.tide.stream_time().unwrap_or_default(),
+            _ => EventTime::from_ms(self.engine.stamp_ms),
+        }
+    }
+
+    /// Virtual time of a synchronised run, in milliseconds.
+    pub fn virtual_now_ms(&self) -> i64 {
+        self.stamp(Stamp::Virtual).as_ms()
+    }
+
+    /// How far virtual time is past stream time, in milliseconds: what lies between event and receipt. 0 where stream
+    /// time is virtual time. When nothing comes, both go on alike.
+    pub fn lag_ms(&self) -> i64 {
+        match (self.spec.order, self.tide.stream_time()) {
+            (MergeOrder::Availability, Some(stream)) => self.engine.stamp_ms.saturating_sub(stream.as_ms()),
+            _ => 0,
         }
     }
 
@@ -463,9 +506,10 @@ impl Task {
             skipped_timers: &skips.timers,
             names: &self.graph.names().borrow(),
             book: &self.book,
+            only: &self.only,
             tracer: self.graph.tracer(),
         };
-        let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest)?;
+        let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest, &mut self.noted)?;
         self.open.outputs.extend(outputs);
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::summary::Summary;
 /// come at their place in their file. Files that fail end; the others go on.
 pub struct Merge {
     sources: Vec<Source>,
+    by_received: bool,
 }
 
 /// An item of a merge.
@@ -40,7 +41,12 @@ impl Merge {
             time_ms: i64::MIN,
             ended: false,
         });
-        Merge { sources: sources.collect() }
+        Merge { sources: sources.collect(), by_received: false }
+    }
+
+    /// Goes by the times at which records were received instead: the order in which they came.
+    pub fn by_received(self) -> Merge {
+        Merge { by_received: true, ..self }
     }
 
     /// Bytes taken from all files so far, as they lie on disk.
@@ -64,7 +70,7 @@ impl Iterator for Merge {
 
     fn next(&mut self) -> Option<Result<Merged, ImportError>> {
         for source in &mut self.sources {
-            source.fill();
+            source.fill(self.by_received);
         }
         let ready = self.sources.iter().enumerate().filter(|(_, source)| source.head.is_some());
         let (file, _) = ready.min_by_key(|(file, source)| (source.time_ms, *file))?;
@@ -75,7 +81,7 @@ impl Iterator for Merge {
 
 impl Source {
     /// Reads on until there is something to give, whose time is then known.
-    fn fill(&mut self) {
+    fn fill(&mut self, by_received: bool) {
         if self.ended || self.head.is_some() {
             return;
         }
@@ -83,8 +89,8 @@ impl Source {
             self.ended = true;
             return;
         };
-        if let Ok(Item::Record { timestamp_ms, .. }) = &item {
-            self.time_ms = *timestamp_ms;
+        if let Ok(Item::Record { timestamp_ms, received_ns, .. }) = &item {
+            self.time_ms = if by_received { received_ns.div_euclid(1_000_000) } else { *timestamp_ms };
         }
         self.head = Some(item);
     }

@@ -147,6 +147,10 @@ impl Log for PrefixedLog {
         self.log.committed_unstable(&self.group(group), &self.place(at))
     }
 
+    fn group_members(&self, group: &str) -> Result<Option<usize>, LogError> {
+        self.log.group_members(&self.group(group))
+    }
+
     fn offsets_of_commit(&self) -> u64 {
         self.log.offsets_of_commit()
     }

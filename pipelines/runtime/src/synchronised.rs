@@ -1,27 +1,28 @@
 //! Synchronised running over a log: rounds of virtual time, with the tasks of acyclic stages on several threads.
 
+mod hands;
 mod pace;
+mod ready;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use smol_str::SmolStr;
-use tidewire_engine::log::{
-    CommitError, CommittedOffset, Log, LogError, Member, NewRecord, TopicPartition, Transaction,
-};
-use tidewire_engine::mark::Mark;
-use tidewire_engine::plan::{Role, StageSpec};
+use tidewire_engine::log::{CommitError, Log, LogError, Member, NewRecord, TopicPartition, Transaction};
+use tidewire_engine::plan::StageSpec;
 use tidewire_engine::sync::{
-    Offsets, Placed, RoundPart, Serial, SyncError, SyncTask, components, deliver, is_cycle, place_output,
+    Offsets, Placed, Ranges, RoundPart, Serial, SyncError, components, deliver, is_cycle,
 };
-use tidewire_engine::worker::journal_record;
-use tidewire_schemas::{EpochRecord, SchemaBook};
+use tidewire_schemas::SchemaBook;
 
+use hands::{Answer, End, Epochs, Hand, Heads, Makes, Order};
 use pace::Pace;
+use ready::Ready;
+
+pub use state::RunState;
 
 /// Virtual time of one round, in milliseconds: one transaction each.
 pub const ROUND_MS: i64 = 1_000;
@@ -39,11 +40,16 @@ pub struct SyncOptions {
     pub speed: Option<f64>,
     /// How long virtual time goes on after the last record, in milliseconds, so that windows close.
     pub drain_ms: i64,
+    /// What is read of external inputs; of partitions that are not named, all.
+    pub ranges: Arc<Ranges>,
+    /// The topic on which it is kept how far the run has come, so that the next one with the same inputs goes on from
+    /// there. Without it, the pipeline must be new to the log.
+    pub state_topic: Option<SmolStr>,
 }
 
 impl Default for SyncOptions {
     fn default() -> Self {
-        Self { workers: 1, speed: None, drain_ms: 2_000 }
+        Self { workers: 1, speed: None, drain_ms: 2_000, ranges: Arc::default(), state_topic: None }
     }
 }
 
@@ -56,6 +62,8 @@ pub struct Progress<'a> {
     pub began_ms: i64,
     /// Input records taken in this round, over all stages.
     pub records: u64,
+    /// Virtual time that a run before had reached, from which this one went on.
+    pub resumed_ms: Option<i64>,
     /// What was written in this round, by partition, in order.
     pub written: &'a [(TopicPartition, Vec<NewRecord>)],
     /// Wall time of the round without waiting, in microseconds.
@@ -73,12 +81,16 @@ pub struct SyncSummary {
     pub records: u64,
     /// Output records written.
     pub outputs: u64,
+    /// The same by topic, journals among them.
+    pub by_topic: BTreeMap<SmolStr, u64>,
     /// First and last virtual time, in milliseconds.
     pub span_ms: Option<(i64, i64)>,
     /// Records and timers that operators failed at; they are dead-lettered.
     pub faults: u64,
     /// Whether it was told to stop before the inputs ended.
     pub stopped: bool,
+    /// Virtual time that a run before had reached, from which this one went on.
+    pub resumed_ms: Option<i64>,
 }
 
 /// Why a run could not begin or go on.
@@ -141,15 +153,37 @@ pub fn run(
     mut on_progress: impl FnMut(&Progress<'_>),
 ) -> Result<SyncSummary, RunError> {
     let Some(first) = stages.first() else { return Ok(SyncSummary::default()) };
-    check_fresh(&**log, stages)?;
     let driving = first.driving().map(|input| input.topic.clone()).unwrap_or_default();
     let group = group_of(&first.pipeline);
-    let member = log.join(&group, "synchronised", &driving)?;
+    // Joining comes first: it ends what a run before left open.
+    let member = log.join(&group, &group, &driving)?;
     let member = placed(&**log, member, &group)?;
-    let mut run = Run::new(log, book, stages, options.workers, member)?;
+    let before = match &options.state_topic {
+        Some(topic) => RunState::last(&**log, topic)?,
+        None => None,
+    };
+    match &before {
+        Some(state) if state.complete => return Ok(summary_of(state, Some(state.horizon_ms))),
+        Some(_) => {}
+        None => check_fresh(&**log, stages)?,
+    }
+    let mut run = Run::new(log, book, stages, options, before, member)?;
     let summary = run.drive(options, stop, &mut on_progress);
     run.finish()?;
     summary
+}
+
+fn summary_of(state: &RunState, resumed_ms: Option<i64>) -> SyncSummary {
+    SyncSummary {
+        rounds: state.rounds,
+        records: state.records,
+        outputs: state.outputs.values().sum(),
+        by_topic: state.outputs.clone(),
+        span_ms: (state.rounds > 0).then_some((state.began_ms, state.horizon_ms)),
+        faults: state.faults,
+        stopped: false,
+        resumed_ms,
+    }
 }
 
 /// Waits until the group has placed its tasks with us.
@@ -189,42 +223,6 @@ enum Part {
     Serial(Serial),
 }
 
-/// What a thread is told.
-enum Order {
-    /// Look ahead: the time of the next record at hand over all its tasks.
-    Peek,
-    /// One stage's round.
-    Round { stage: usize, horizon_ms: i64, delivered: Arc<Vec<Placed>>, end: End },
-}
-
-/// Whether time is at its end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Not,
-    /// The inputs are at their end; time goes on.
-    Draining,
-    /// The last round: everything is flushed.
-    Last,
-}
-
-enum Answer {
-    Head(Option<i64>),
-    Round(Vec<RoundPart>),
-}
-
-struct Hand {
-    orders: SyncSender<Order>,
-    answers: Receiver<Result<Answer, SyncError>>,
-    thread: JoinHandle<()>,
-}
-
-impl Hand {
-    fn ask(&self) -> Result<Answer, RunError> {
-        let answer = self.answers.recv();
-        Ok(answer.map_err(|_| RunError::Thread("it no longer answers".to_owned()))??)
-    }
-}
-
 struct Run<'a> {
     log: &'a Arc<dyn Log>,
     book: &'a Arc<SchemaBook>,
@@ -233,8 +231,10 @@ struct Run<'a> {
     hands: Vec<Hand>,
     member: Box<dyn Member>,
     offsets: Offsets,
-    records: u64,
-    faults: u64,
+    state_topic: Option<SmolStr>,
+    state: RunState,
+    epochs: Epochs,
+    resumed_ms: Option<i64>,
 }
 
 impl<'a> Run<'a> {
@@ -242,22 +242,29 @@ impl<'a> Run<'a> {
         log: &'a Arc<dyn Log>,
         book: &'a Arc<SchemaBook>,
         stages: &'a [Arc<StageSpec>],
-        workers: usize,
+        options: &SyncOptions,
+        before: Option<RunState>,
         member: Box<dyn Member>,
     ) -> Result<Self, RunError> {
-        let commits_as = stages.first().map(|spec| group_of(&spec.pipeline)).unwrap_or_default();
+        let makes = Makes {
+            log: Arc::clone(log),
+            book: Arc::clone(book),
+            stages: stages.to_vec(),
+            ranges: Arc::clone(&options.ranges),
+            resumes: before.as_ref().map(RunState::epochs),
+        };
         let mut parts = Vec::new();
         let mut parallel: Vec<usize> = Vec::new();
         for group in components(stages) {
             if is_cycle(stages, &group) {
-                parts.push(Part::Serial(Serial::new(stages, &group, book, &commits_as)?));
+                parts.push(Part::Serial(Serial::new(stages, &group, |stage, task| makes.task(stage, task))?));
             } else {
                 parallel.extend(&group);
                 parts.extend(group.into_iter().map(Part::Parallel));
             }
         }
         let mut hands = Vec::new();
-        let workers = workers.max(1);
+        let workers = options.workers.max(1);
         for number in 0..workers {
             let mine =
                 parallel.iter().flat_map(|stage| (0..stages[*stage].tasks()).map(|task| (*stage, task)));
@@ -266,10 +273,13 @@ impl<'a> Run<'a> {
                 .filter(|(place, _)| place % workers == number)
                 .map(|(_, task)| task)
                 .collect();
-            hands.push(start_hand(number, log, book, stages, mine, &commits_as)?);
+            hands.push(Hand::start(number, &makes, mine)?);
         }
-        let offsets = Offsets::default();
-        Ok(Self { log, book, stages, parts, hands, member, offsets, records: 0, faults: 0 })
+        let resumed_ms = before.as_ref().map(|state| state.horizon_ms);
+        let epochs = makes.resumes.unwrap_or_default();
+        let (offsets, state_topic) = (Offsets::default(), options.state_topic.clone());
+        let state = before.unwrap_or_default();
+        Ok(Self { log, book, stages, parts, hands, member, offsets, state_topic, state, epochs, resumed_ms })
     }
 
     fn drive(
@@ -278,91 +288,99 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
         on_progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<SyncSummary, RunError> {
-        let mut summary = SyncSummary::default();
-        let Some(began_ms) = self.next_head()? else { return Ok(summary) };
-        let pace = Pace::new(options.speed, began_ms);
-        let mut horizon_ms = floor_to_round(began_ms) + ROUND_MS;
-        let mut ends_ms = None;
+        let mut horizon_ms = if self.resumed_ms.is_some() {
+            self.next_horizon(options.drain_ms)?
+        } else {
+            let heads = self.next_heads()?;
+            let Some(first_ms) = heads.all_ms else { return Ok(SyncSummary::default()) };
+            // State such as reference data may be of any age.
+            self.state.began_ms = heads.data_ms.unwrap_or(first_ms);
+            floor_to_round(first_ms) + ROUND_MS
+        };
+        let pace = Pace::new(options.speed, self.resumed_ms.unwrap_or(self.state.began_ms));
         loop {
-            summary.stopped = stop.load(Ordering::SeqCst) || pace.wait_until(horizon_ms, stop);
+            let stopped = stop.load(Ordering::SeqCst) || pace.wait_until(horizon_ms, stop);
+            if stopped && self.state_topic.is_some() {
+                // A run that can be gone on with leaves no trace of where it was stopped.
+                return Ok(SyncSummary { stopped, ..summary_of(&self.state, self.resumed_ms) });
+            }
             let started = Instant::now();
-            let end = match ends_ms {
-                _ if summary.stopped => End::Last,
+            let end = match self.state.ends_ms {
+                _ if stopped => End::Last,
                 None => End::Not,
                 Some(ends_ms) if horizon_ms > ends_ms => End::Last,
                 Some(_) => End::Draining,
             };
-            let before = self.records;
+            let before = self.state.records;
             let transaction = self.round(horizon_ms, end)?;
             let round_us = micros(started);
             let committing = Instant::now();
             let written = transaction.appends.clone();
-            let outputs: usize = written.iter().map(|(_, records)| records.len()).sum();
             self.member
                 .commit(transaction)
                 .map_err(|error| RunError::Commit { virtual_ms: horizon_ms, error })?;
             self.offsets.committed(&**self.log, written.iter().map(|(at, _)| at));
             self.check_alone(&written)?;
-            summary.rounds += 1;
-            summary.outputs += outputs as u64;
-            summary.records = self.records;
-            summary.faults = self.faults;
-            summary.span_ms = Some((began_ms, horizon_ms));
             on_progress(&Progress {
                 virtual_ms: horizon_ms,
-                began_ms,
-                records: self.records - before,
+                began_ms: self.state.began_ms,
+                records: self.state.records - before,
+                resumed_ms: self.resumed_ms,
                 written: &written,
                 round_us,
                 commit_us: micros(committing),
             });
             if end == End::Last {
-                return Ok(summary);
+                return Ok(SyncSummary { stopped, ..summary_of(&self.state, self.resumed_ms) });
             }
-            let head = self.next_head()?;
-            if head.is_none() && ends_ms.is_none() {
-                ends_ms = Some(horizon_ms + options.drain_ms);
-            }
-            // Stretches without any record are passed over, but for what timers make of them.
-            horizon_ms = (horizon_ms + ROUND_MS).max(match head {
-                Some(head_ms) => floor_to_round(head_ms) + ROUND_MS,
-                None => horizon_ms,
-            });
+            horizon_ms = self.next_horizon(options.drain_ms)?;
         }
     }
 
-    /// The least time of what is at hand for any task.
-    fn next_head(&mut self) -> Result<Option<i64>, RunError> {
-        for hand in &self.hands {
-            hand.orders.send(Order::Peek).map_err(|_| RunError::Thread("it takes no orders".to_owned()))?;
+    /// The end of the round after the one committed last.
+    fn next_horizon(&mut self, drain_ms: i64) -> Result<i64, RunError> {
+        let horizon_ms = self.state.horizon_ms;
+        let head = self.next_heads()?.all_ms;
+        if head.is_none() && self.state.ends_ms.is_none() {
+            self.state.ends_ms = Some(horizon_ms + drain_ms);
         }
-        let mut least: Option<i64> = None;
-        let mut add = |head: Option<i64>| least = [least, head].into_iter().flatten().min();
+        // Stretches without any record are passed over, but for what timers make of them.
+        Ok((horizon_ms + ROUND_MS).max(match head {
+            Some(head_ms) => floor_to_round(head_ms) + ROUND_MS,
+            None => horizon_ms,
+        }))
+    }
+
+    /// The least times of what is at hand for any task.
+    fn next_heads(&mut self) -> Result<Heads, RunError> {
         for hand in &self.hands {
-            if let Answer::Head(head) = hand.ask()? {
-                add(head);
+            hand.tell(Order::Peek)?;
+        }
+        let mut heads = Heads::default();
+        for hand in &self.hands {
+            if let Answer::Head(of_hand) = hand.ask()? {
+                heads.add(of_hand);
             }
         }
         for part in &mut self.parts {
             let Part::Serial(serial) = part else { continue };
             for task in serial.tasks_mut() {
-                task.read_to(&**self.log, i64::MIN)?;
-                add(task.first_time_ms());
+                heads.look(&**self.log, task)?;
             }
         }
-        Ok(least)
+        Ok(heads)
     }
 
     /// Everything up to the horizon, as one transaction.
     fn round(&mut self, horizon_ms: i64, end: End) -> Result<Transaction, RunError> {
-        let mut ready = Ready { appends: BTreeMap::new(), offsets: Vec::new(), delivered: Vec::new() };
+        let mut ready = Ready::default();
         for place in 0..self.parts.len() {
             let round_parts = match &mut self.parts[place] {
                 Part::Parallel(stage) => {
                     let stage = *stage;
                     let delivered = Arc::new(ready.delivered.clone());
                     let parts = self.round_on_hands(stage, horizon_ms, &delivered, end)?;
-                    self.place_outputs(&mut ready, &parts)?;
+                    ready.place_outputs(&**self.log, &mut self.offsets, &self.stages[stage], &parts)?;
                     parts
                 }
                 Part::Serial(serial) => {
@@ -378,11 +396,37 @@ impl<'a> Run<'a> {
                     tasks.map(|task| task.end_round(end == End::Last)).collect::<Result<_, _>>()?
                 }
             };
-            self.journal(&mut ready, &round_parts)?;
+            for part in &round_parts {
+                self.state.records += part.records;
+                self.state.faults += part.faults;
+                if let Some((_, _, epoch)) = &part.position {
+                    self.epochs.insert((part.stage, part.task), *epoch);
+                }
+                let of = (&*self.stages[part.stage], &**self.book);
+                ready.journal(&**self.log, &mut self.offsets, of, part)?;
+            }
         }
+        self.account(&mut ready, horizon_ms, end)?;
         let generation = self.member.poll()?.generation;
         let appends = ready.appends.into_iter().collect();
         Ok(Transaction { generation, appends, offsets: ready.offsets })
+    }
+
+    /// Keeps account of the round, with the round itself if it is to be gone on from.
+    fn account(&mut self, ready: &mut Ready, horizon_ms: i64, end: End) -> Result<(), RunError> {
+        self.state.rounds += 1;
+        self.state.horizon_ms = horizon_ms;
+        self.state.complete = end == End::Last;
+        for (at, records) in &ready.appends {
+            *self.state.outputs.entry(at.topic.clone()).or_default() += records.len() as u64;
+        }
+        if let Some(topic) = &self.state_topic {
+            self.state.epochs =
+                self.epochs.iter().map(|((stage, task), epoch)| (*stage, *task, *epoch)).collect();
+            let at = TopicPartition::new(topic.clone(), 0);
+            ready.place(&**self.log, &mut self.offsets, at, self.state.record()?)?;
+        }
+        Ok(())
     }
 
     fn round_on_hands(
@@ -393,8 +437,7 @@ impl<'a> Run<'a> {
         end: End,
     ) -> Result<Vec<RoundPart>, RunError> {
         for hand in &self.hands {
-            let order = Order::Round { stage, horizon_ms, delivered: Arc::clone(delivered), end };
-            hand.orders.send(order).map_err(|_| RunError::Thread("it takes no orders".to_owned()))?;
+            hand.tell(Order::Round { stage, horizon_ms, delivered: Arc::clone(delivered), end })?;
         }
         let mut parts = Vec::new();
         for hand in &self.hands {
@@ -404,43 +447,6 @@ impl<'a> Run<'a> {
         }
         parts.sort_by_key(|part| part.task);
         Ok(parts)
-    }
-
-    /// Puts the outputs of all tasks of a stage into one order by time, task and sequence.
-    fn place_outputs(&mut self, ready: &mut Ready, parts: &[RoundPart]) -> Result<(), RunError> {
-        let mut outputs: Vec<_> = parts
-            .iter()
-            .flat_map(|part| part.outputs.iter().map(move |output| (part.task, output)))
-            .collect();
-        // The sort is stable: a task's outputs keep their own order.
-        outputs.sort_by_key(|(task, output)| (output.record.timestamp_ms, *task));
-        for (_, output) in outputs {
-            ready.add(place_output(&**self.log, &mut self.offsets, output.clone())?);
-        }
-        Ok(())
-    }
-
-    /// Adds epoch records, changelogs and positions.
-    fn journal(&mut self, ready: &mut Ready, parts: &[RoundPart]) -> Result<(), RunError> {
-        for part in parts {
-            self.records += part.records;
-            self.faults += part.faults;
-            let spec = &self.stages[part.stage];
-            for closed in &part.closed {
-                let at = TopicPartition::new(spec.epochs_topic(), part.task);
-                let record = journal_record(spec, self.book, closed).map_err(SyncError::from)?;
-                ready.add(place(&**self.log, &mut self.offsets, at, record)?);
-                for record in closed.changelog.iter().flatten() {
-                    let at = TopicPartition::new(spec.changelog_topic(), part.task);
-                    ready.add(place(&**self.log, &mut self.offsets, at, record.clone())?);
-                }
-                if let Some(position) = driving_position(spec, part.task, &closed.record) {
-                    ready.offsets.retain(|(at, _)| *at != position.0);
-                    ready.offsets.push(position);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Offsets were given out ahead of the commit: the log must agree.
@@ -459,117 +465,9 @@ impl<'a> Run<'a> {
 
     fn finish(self) -> Result<(), RunError> {
         for hand in self.hands {
-            drop(hand.orders);
-            drop(hand.answers);
-            hand.thread.join().map_err(|_| RunError::Thread("it panicked".to_owned()))?;
+            hand.end()?;
         }
         Ok(self.member.leave()?)
-    }
-}
-
-/// What a round is to write.
-struct Ready {
-    appends: BTreeMap<TopicPartition, Vec<NewRecord>>,
-    offsets: Vec<(TopicPartition, CommittedOffset)>,
-    delivered: Vec<Placed>,
-}
-
-impl Ready {
-    fn add(&mut self, placed: Placed) {
-        self.appends.entry(placed.at.clone()).or_default().push(placed.stored.record.clone());
-        self.delivered.push(placed);
-    }
-}
-
-fn place(
-    log: &dyn Log,
-    offsets: &mut Offsets,
-    at: TopicPartition,
-    record: NewRecord,
-) -> Result<Placed, LogError> {
-    place_output(log, offsets, tidewire_engine::outputs::Output { at, record, node: None })
-}
-
-/// The committed position of the driving input, with the epoch beside it, as in a live run.
-fn driving_position(
-    spec: &StageSpec,
-    task: u32,
-    record: &EpochRecord,
-) -> Option<(TopicPartition, CommittedOffset)> {
-    let driving = spec.inputs.iter().find(|input| input.role == Role::Driving)?;
-    let progress = record
-        .inputs
-        .iter()
-        .find(|progress| progress.topic == driving.topic && u32::try_from(progress.partition) == Ok(task))?;
-    let offset = u64::try_from(progress.next_offset).unwrap_or(0);
-    let at = TopicPartition::new(driving.topic.clone(), task);
-    // Nobody goes on writing under the name of such a run.
-    let mark = Mark { epoch: u64::try_from(record.epoch).unwrap_or(0), writer: None, released: true };
-    Some((at, CommittedOffset { offset, metadata: mark.to_string() }))
-}
-
-/// Starts a thread with its tasks.
-fn start_hand(
-    number: usize,
-    log: &Arc<dyn Log>,
-    book: &Arc<SchemaBook>,
-    stages: &[Arc<StageSpec>],
-    mine: Vec<(usize, u32)>,
-    commits_as: &str,
-) -> Result<Hand, RunError> {
-    let (orders, to_do) = sync_channel(1);
-    let (done, answers) = sync_channel(1);
-    let (log, book, stages) = (Arc::clone(log), Arc::clone(book), stages.to_vec());
-    let commits_as = commits_as.to_owned();
-    let work = move || {
-        let make =
-            |(stage, task): &(usize, u32)| SyncTask::new(*stage, &stages[*stage], *task, &book, &commits_as);
-        let made: Result<Vec<SyncTask>, SyncError> = mine.iter().map(make).collect();
-        let mut tasks = match made {
-            Ok(tasks) => tasks,
-            Err(error) => {
-                let _ = done.send(Err(error));
-                return;
-            }
-        };
-        while let Ok(order) = to_do.recv() {
-            let answer = obey(&*log, &mut tasks, &order);
-            let failed = answer.is_err();
-            if done.send(answer).is_err() || failed {
-                return;
-            }
-        }
-    };
-    let thread = std::thread::Builder::new()
-        .name(format!("synchronised-{number}"))
-        .spawn(work)
-        .map_err(|error| RunError::Thread(error.to_string()))?;
-    Ok(Hand { orders, answers, thread })
-}
-
-fn obey(log: &dyn Log, tasks: &mut [SyncTask], order: &Order) -> Result<Answer, SyncError> {
-    match order {
-        Order::Peek => {
-            let mut least: Option<i64> = None;
-            for task in tasks {
-                task.read_to(log, i64::MIN)?;
-                least = [least, task.first_time_ms()].into_iter().flatten().min();
-            }
-            Ok(Answer::Head(least))
-        }
-        Order::Round { stage, horizon_ms, delivered, end } => {
-            let mut parts = Vec::new();
-            for task in tasks.iter_mut().filter(|task| task.stage() == *stage) {
-                task.read_to(log, *horizon_ms)?;
-                for placed in delivered.iter() {
-                    deliver(std::slice::from_mut(task), placed);
-                }
-                task.run_to(log, *horizon_ms)?;
-                task.wait_to(log, *horizon_ms)?;
-                parts.push(task.end_round(*end == End::Last)?);
-            }
-            Ok(Answer::Round(parts))
-        }
     }
 }
 

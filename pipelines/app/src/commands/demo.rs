@@ -82,8 +82,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     import_sample(&open, &loaded, &mut tally)?;
     note_pipeline(&*open.log, &loaded, true)?;
 
-    let options =
-        SyncOptions { workers: usize::from(args.workers), speed: args.speed.factor(), drain_ms: DRAIN_MS };
+    let options = SyncOptions {
+        workers: usize::from(args.workers),
+        speed: args.speed.factor(),
+        drain_ms: DRAIN_MS,
+        ..SyncOptions::default()
+    };
     let started = Instant::now();
     let mut live = Live::new(tally.ends_ms);
     let summary =

@@ -33,6 +33,25 @@ pub struct Args {
     /// Files, plain or gzip.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
+    /// Partitions of keyed topics that are made; reference data gets 1.
+    #[arg(long, value_name = "N", conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    topic_partitions: Option<u32>,
+    /// Make topics as this pipeline file wants them.
+    #[arg(long, value_name = "FILE")]
+    pipeline: Option<PathBuf>,
+    /// Import a file that was imported before once more.
+    #[arg(long)]
+    again: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How recorded files are read.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reading {
     /// Format of the files: binance, news, trades or bars.
     #[arg(long)]
     format: Option<Format>,
@@ -60,18 +79,22 @@ pub struct Args {
     /// From publication of news to its receipt, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     news_delay_ms: i64,
-    /// Partitions of keyed topics that are made; reference data gets 1.
-    #[arg(long, value_name = "N", conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    topic_partitions: Option<u32>,
-    /// Make topics as this pipeline file wants them.
-    #[arg(long, value_name = "FILE")]
-    pipeline: Option<PathBuf>,
-    /// Import a file that was imported before once more.
-    #[arg(long)]
-    again: bool,
-    /// Print what was done as JSON.
-    #[arg(long)]
-    json: bool,
+}
+
+impl Reading {
+    /// What importers are told.
+    pub fn options(&self) -> ImportOptions {
+        ImportOptions {
+            format: self.format,
+            venue: self.venue,
+            instrument: self.instrument.clone(),
+            instruments: self.instruments.clone(),
+            venue_offset_us: self.venue_offset_us,
+            bar_interval_ms: self.bar_interval_ms,
+            news_span: self.news_from.zip(self.news_to),
+            news_delay_ms: self.news_delay_ms,
+        }
+    }
 }
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
@@ -84,7 +107,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         let plan = plans.iter().find(|plan: &&TopicPlan| plan.name == topic);
         plan.map_or_else(|| default_partitions(topic, keyed), |plan| plan.partitions)
     };
-    let options = options(args);
+    let options = args.reading.options();
     let importers: Vec<Importer> =
         args.files.iter().map(|file| Importer::open(file, options.clone())).collect::<Result<_, _>>()?;
     let open = open::to_write(context)?;
@@ -113,20 +136,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     bail!("{}", fed.failed.join("\n"))
 }
 
-fn options(args: &Args) -> ImportOptions {
-    ImportOptions {
-        format: args.format,
-        venue: args.venue,
-        instrument: args.instrument.clone(),
-        instruments: args.instruments.clone(),
-        venue_offset_us: args.venue_offset_us,
-        bar_interval_ms: args.bar_interval_ms,
-        news_span: args.news_from.zip(args.news_to),
-        news_delay_ms: args.news_delay_ms,
-    }
-}
-
-fn name_of(path: &Path) -> String {
+/// What a file is called in the log.
+pub fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 

@@ -2,6 +2,7 @@
 
 mod condition;
 mod find;
+mod follow;
 mod gather;
 mod grow;
 pub mod html;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 use tidewire_contract::OperatorType;
-use tidewire_engine::plan::{Caps, InputSpec, NodeSpec, OutputSpec, Role, StageSpec};
+use tidewire_engine::plan::{Caps, InputSpec, MergeOrder, NodeSpec, OutputSpec, Role, StageSpec};
 use tidewire_schemas::{Kind, RiskLimits, topics};
 
 pub use deployment::{Deployment, SinkTable, load_deployment};
@@ -270,6 +270,7 @@ fn spec(
         outputs,
         side_partitions: topics.partitions(topics::DEAD_LETTERS),
         caps: caps(engine),
+        order: MergeOrder::default(),
         flush_interval_ms: engine.flush_interval_ms.unwrap_or(FLUSH_INTERVAL_MS),
         on_error: engine.on_error.unwrap_or_default(),
         makes_orders: false,

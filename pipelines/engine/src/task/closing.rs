@@ -43,8 +43,7 @@ impl Task {
         let outputs = std::mem::take(&mut self.open.outputs);
         let open = &self.open;
         if open.synchronised {
-            let stream_time_ms = self.tide.stream_time().map_or(0, EventTime::as_ms);
-            self.engine.stamp_ms = self.engine.stamp_ms.max(stream_time_ms);
+            self.engine.stamp_ms = self.engine.stamp_ms.max(self.virtual_now_ms());
         }
         let mut changelog = None;
         if closing.flush {

@@ -69,6 +69,20 @@ impl Groups {
         asked.map_err(|error| self.failed(group, at, &error))
     }
 
+    /// How many members a group has now.
+    pub fn members(&self, group: &str) -> Result<usize, LogError> {
+        let consumer = self.client(group, "read_uncommitted")?;
+        let list = consumer.fetch_group_list(Some(group), PATIENCE);
+        let list =
+            list.map_err(|error| log_error(format!("asking for the members of group {group}"), &error))?;
+        Ok(list
+            .groups()
+            .iter()
+            .filter(|found| found.name() == group)
+            .map(|found| found.members().len())
+            .sum())
+    }
+
     fn failed(&self, group: &str, at: &TopicPartition, error: &KafkaError) -> LogError {
         log_error(format!("asking for the position of group {group} in {at}"), error)
     }

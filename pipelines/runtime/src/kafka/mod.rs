@@ -273,6 +273,10 @@ impl Log for KafkaLog {
         Ok(())
     }
 
+    fn group_members(&self, group: &str) -> Result<Option<usize>, LogError> {
+        self.groups.members(group).map(Some)
+    }
+
     fn offsets_of_commit(&self) -> u64 {
         1
     }

@@ -144,6 +144,10 @@ impl Log for LearningLog {
         self.log.committed_unstable(group, at)
     }
 
+    fn group_members(&self, group: &str) -> Result<Option<usize>, LogError> {
+        self.log.group_members(group)
+    }
+
     fn offsets_of_commit(&self) -> u64 {
         self.log.offsets_of_commit()
     }

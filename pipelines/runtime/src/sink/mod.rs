@@ -90,11 +90,15 @@ impl SinkSpec {
     /// The consumer group that reads a topic: `<pipeline>.sink.<name>.<topic>`, and from the second generation on
     /// `<pipeline>.sink.<name>.g<generation>.<topic>`.
     pub fn group(&self, topic: &str) -> SmolStr {
-        let (pipeline, name) = (&self.pipeline, &self.name);
-        match self.generation {
-            0 | 1 => format_smolstr!("{pipeline}.sink.{name}.{topic}"),
-            generation => format_smolstr!("{pipeline}.sink.{name}.g{generation}.{topic}"),
-        }
+        group_of_sink(&self.pipeline, &self.name, self.generation, topic)
+    }
+}
+
+/// As [`SinkSpec::group`].
+pub fn group_of_sink(pipeline: &str, name: &str, generation: u32, topic: &str) -> SmolStr {
+    match generation {
+        0 | 1 => format_smolstr!("{pipeline}.sink.{name}.{topic}"),
+        generation => format_smolstr!("{pipeline}.sink.{name}.g{generation}.{topic}"),
     }
 }
 

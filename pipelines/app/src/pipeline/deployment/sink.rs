@@ -31,7 +31,8 @@ pub struct SinkTable {
     url: UrlSource,
     key_prefix: SmolStr,
     ttl: Option<Duration>,
-    generation: u32,
+    /// A higher one reads everything anew.
+    pub generation: u32,
     batch_max_records: usize,
     retry_most: Duration,
     on_truncated: OnTruncated,

@@ -1,0 +1,194 @@
+//! `tidewire reprocess`: recorded inputs through a pipeline again, into topics of a prefix.
+
+mod show;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use smol_str::SmolStr;
+use tidewire_engine::log::TopicPartition;
+use tidewire_engine::log_limits::check_name;
+use tidewire_runtime::reprocess::{Asked, DRAIN_MS, InputOrder, MAX_DISORDER_MS, ReprocessOptions};
+use tidewire_schemas::EventTime;
+
+use self::show::{Done, Live};
+use super::import::Reading;
+use crate::cli::{self, Context};
+use crate::files::load_pipeline;
+use crate::interrupt::stop_flag;
+use crate::open::{self, Durability};
+use crate::reprocess::{Job, Limits, make_ready};
+
+/// What comes of it goes to topics named `PREFIX.<topic>`, under groups of their own: the live run is not touched, and
+/// may go on meanwhile. All other commands look at it with `--prefix PREFIX`. A run that was ended, by Ctrl-C or by
+/// kill -9, goes on with the same command where it stood, and gives what it would have given undisturbed.
+/// docs/reprocess.md has the whole of it.
+///
+/// Examples:
+///   tidewire reprocess market-intel --into again
+///   tidewire reprocess changed.toml --into changed --from 2024-08-08T23:54:00Z --to 2024-08-09T00:00:00Z
+///   tidewire reprocess market-intel --into sorted --order event
+///   tidewire reprocess market-intel --into files --files usdm_btcusdt.gz news.csv
+///   tidewire status --prefix again
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The pipeline file, or the name of one that ships, such as market-intel.
+    file: PathBuf,
+    /// Begins the names of all topics and groups of the run.
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    into: SmolStr,
+    /// Data from the first record of this time on, such as 2024-08-08T23:54:00Z [default: the first that is kept].
+    #[arg(long, value_name = "TIME")]
+    from: Option<EventTime>,
+    /// Records up to the first of this time [default: all that are there now].
+    #[arg(long, value_name = "TIME")]
+    to: Option<EventTime>,
+    /// Begin a partition with this offset; may be said for several.
+    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str)]
+    from_offset: Vec<Place>,
+    /// End a partition before this offset; may be said for several.
+    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str)]
+    to_offset: Vec<Place>,
+    /// The order in which inputs are taken.
+    #[arg(long, value_enum, default_value_t = Order::Availability)]
+    order: Order,
+    /// With `--order event`, how far out of order records may come, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = MAX_DISORDER_MS / 1_000,
+          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
+    max_disorder: i64,
+    /// Seconds of virtual time after the last record, in which windows close.
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_MS / 1_000,
+          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
+    drain: i64,
+    /// Whose risk limits hold.
+    #[arg(long, value_enum, default_value_t = Limits::Log)]
+    limits: Limits,
+    /// Threads; the result does not depend on it [default: as many as the machine has cores].
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Recorded files, plain or gzip, that are the inputs instead of what the log holds: all that `import` reads.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["from_offset", "to_offset"])]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The order in which inputs are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Order {
+    /// By the time each record was received: what was late is late, and nothing is known before it could be.
+    Availability,
+    /// By event time, each partition sorted first: nothing is late.
+    Event,
+    /// By timestamp, each partition as it lies: as `demo` and `run --synchronised` do.
+    Recorded,
+}
+
+impl From<Order> for InputOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Availability => Self::Availability,
+            Order::Event => Self::Event,
+            Order::Recorded => Self::Recorded,
+        }
+    }
+}
+
+/// An offset of a partition.
+#[derive(Clone, Debug)]
+struct Place(TopicPartition, u64);
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (at, offset) = text.rsplit_once('@')?;
+            let (topic, partition) = at.rsplit_once('/')?;
+            Some(Self(TopicPartition::new(topic, partition.parse().ok()?), offset.parse().ok()?))
+        };
+        read().ok_or_else(|| "written topic/partition@offset, such as market.ticks.v1/0@1200".to_owned())
+    }
+}
+
+fn prefix(text: &str) -> Result<SmolStr, String> {
+    check_name("prefix", text).map_err(|error| error.to_string())?;
+    Ok(text.into())
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let loaded = load_pipeline(&args.file)?;
+    let stop = stop_flag()?;
+    // What is run again can be made again: it need not survive loss of power.
+    let context =
+        Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
+    let open = open::to_write_for(&context, &loaded.pipeline)?;
+    let places = |places: &[Place]| -> BTreeMap<TopicPartition, u64> {
+        places.iter().map(|Place(at, offset)| (at.clone(), *offset)).collect()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let options = ReprocessOptions {
+        workers: args.workers.map_or(cores, NonZeroUsize::get),
+        drain_ms: args.drain * 1_000,
+        order: args.order.into(),
+        asked: Asked {
+            from_ms: args.from.map(EventTime::as_ms),
+            to_ms: args.to.map(EventTime::as_ms),
+            from_offsets: places(&args.from_offset),
+            to_offsets: places(&args.to_offset),
+        },
+        max_disorder_ms: args.max_disorder * 1_000,
+    };
+    let job = Job {
+        log: &open.log,
+        book: &open.book,
+        loaded: &loaded,
+        options,
+        limits: args.limits,
+        files: args.files.clone(),
+        reading: args.reading.options(),
+    };
+    let started = Instant::now();
+    let mut live = Live::new();
+    let ready = make_ready(&job, &args.into, &stop, |told| live.preparing(told))?;
+    let Some(ready) = ready else {
+        live.clear();
+        show::say(&format!("stopped before the run began; the same command goes on. Prefix {}", args.into));
+        return Ok(cli::FAILED);
+    };
+    if ready.before.as_ref().is_some_and(|state| state.complete) {
+        live.say(&format!("prefix {} is complete: nothing is left to do", args.into));
+    }
+    let view: Arc<dyn tidewire_engine::log::Log> = Arc::clone(&ready.view) as _;
+    live.begin(&*view, &ready, &job)?;
+    let summary = ready.run(&job, &stop, |progress| live.running(progress))?;
+    live.clear();
+    let done = Done {
+        prefix: &args.into,
+        pipeline: &loaded.pipeline.name,
+        order: job.options.order,
+        summary: &summary,
+        began: ready.before.as_ref(),
+        wall: started.elapsed(),
+        run: live.elapsed(),
+        place: &open.place,
+        ranges: &ready.ranges,
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        show::json(&mut out, &done)?
+    } else {
+        show::text(&mut out, &done)?
+    }
+    Ok(if summary.stopped { cli::FAILED } else { cli::OK })
+}
