@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, health, import, operators, promote, reprocess, run, schemas, sink, status,
-    tail, topics, verify,
+    check, dead_letters, demo, diff, health, import, operators, promote, reprocess, run, schemas, sink,
+    status, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -21,7 +21,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// `verify` found a difference.
+/// `verify` or `diff` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -33,7 +33,7 @@ Exit codes:
   0    done
   1    failed; the reason is on stderr
   2    the command line is wrong
-  3    `verify` found a difference
+  3    `verify` or `diff` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 
@@ -104,6 +104,8 @@ enum Command {
     Reprocess(reprocess::Args),
     /// Let readers of live topics go on in the topics of a run that `reprocess` made.
     Promote(promote::Args),
+    /// Compare two runs record by record, and say why they differ.
+    Diff(diff::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, &context),
         Command::Reprocess(args) => reprocess::run(args, &context),
         Command::Promote(args) => promote::run(args, &context),
+        Command::Diff(args) => diff::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

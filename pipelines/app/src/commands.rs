@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead_letters;
 pub mod demo;
+pub mod diff;
 pub mod health;
 pub mod import;
 pub mod operators;

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cli;
 mod commands;
+mod diff;
 mod feed;
 pub mod files;
 pub mod http;

@@ -363,6 +363,13 @@ impl Task {
         bugs::on(Bug::JoinedOutOfOrder) || self.intake.heads().all(|head| self.may_join(head))
     }
 
+    /// Whether the open epoch has nothing that anybody waits for, and room for what is at hand.
+    pub fn may_stay_open(&self) -> bool {
+        let room = self.room();
+        let has_room = room.max_records > 0 && room.max_bytes > 0;
+        self.open.outputs.is_empty() && self.open.time_advance_ms.is_none() && has_room && self.may_go_on()
+    }
+
     /// What the epoch may still take of `caps`.
     pub fn room(&self) -> Caps {
         let caps = self.spec.caps;

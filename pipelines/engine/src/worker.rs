@@ -39,6 +39,9 @@ pub struct WorkerOptions {
     pub recovery: RecoveryOptions,
     /// Recover, flush and release every task, and take no new records.
     pub recover_only: bool,
+    /// How long an epoch that gave nothing out may stay open, in milliseconds of stamps. Nobody waits for it, and once
+    /// something does come out, no commit of nothing is in its way. 0 closes every epoch at once.
+    pub hold_ms: i64,
     /// Measures the operators; no result depends on it.
     pub clock: Option<MonotonicNs>,
 }
@@ -170,13 +173,20 @@ impl Worker {
             }
         }
         self.recover(&mut step)?;
-        let mut parts = Vec::new();
         let held: Vec<u32> = self.slots.keys().copied().collect();
-        for task in held {
-            let releases = assignment.revoking.contains(&task);
-            if let Some(part) = self.epoch(task, now_ms, releases || self.options.recover_only, &mut step)? {
-                parts.push(part);
+        let releases = |task: &u32| self.options.recover_only || assignment.revoking.contains(task);
+        let held: Vec<(u32, bool)> = held.into_iter().map(|task| (task, releases(&task))).collect();
+        let mut is_due = false;
+        for (task, releases) in &held {
+            if !releases {
+                self.take(*task, now_ms, &mut step)?;
             }
+            is_due |= self.is_due(*task, now_ms, *releases);
+        }
+        step.worked |= step.took;
+        let mut parts = Vec::new();
+        for (task, releases) in held.into_iter().filter(|_| is_due) {
+            parts.extend(self.close(task, now_ms, releases)?);
         }
         // A task without a running epoch has nothing to flush: it is given back as it is.
         let idle: Vec<u32> = assignment
@@ -208,9 +218,7 @@ impl Worker {
         let assignment = self.member.poll()?;
         let mut parts = Vec::new();
         for task in assignment.tasks {
-            if let Some(part) = self.epoch(task, now_ms, true, &mut step)? {
-                parts.push(part);
-            }
+            parts.extend(self.close(task, now_ms, true)?);
         }
         self.commit(assignment.generation, parts, &mut step)?;
         self.land(&mut step)?;

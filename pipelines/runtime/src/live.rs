@@ -21,6 +21,8 @@ use crate::watch::{Watch, Watched, Who};
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker with nothing to do waits for the log before it looks at the clock again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How long an epoch that gave nothing out may stay open, in milliseconds.
+const HOLD_MS: i64 = 50;
 /// How long a worker waits before it joins again after it was fenced or the log failed.
 const REJOIN_WAIT: Duration = Duration::from_millis(500);
 /// Most of that wait, when it fails again and again.
@@ -177,6 +179,7 @@ pub fn run(
                     member: member.clone(),
                     recovery: RecoveryOptions { accept_change: options.accept_change },
                     recover_only: options.recover_only,
+                    hold_ms: HOLD_MS,
                     clock: options.watch.is_some().then_some(monotonic_ns),
                 },
                 who: Arc::new(Who { stage: spec.name.clone(), worker: number, member: member.clone() }),

@@ -150,7 +150,9 @@ impl Cluster {
         self.started += 1;
         let spec = Arc::clone(&self.builds[stage]);
         let name = name.unwrap_or_else(|| format_smolstr!("{}-{}", spec.name, self.started));
-        let options = WorkerOptions { member: name.clone(), recover_only, ..WorkerOptions::default() };
+        let hold_ms = self.scenario.hold_ms;
+        let options =
+            WorkerOptions { member: name.clone(), recover_only, hold_ms, ..WorkerOptions::default() };
         let log: Arc<dyn Log> = Arc::new(self.network.clone());
         match Worker::new(log, spec, Arc::clone(&self.book), options) {
             Ok(worker) => {

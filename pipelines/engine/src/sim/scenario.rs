@@ -132,6 +132,8 @@ pub struct Scenario {
     pub steps: u64,
     /// How often each of [`Action::ALL`] is drawn.
     pub weights: Vec<u64>,
+    /// How long workers hold an epoch that gave nothing out, in milliseconds.
+    pub hold_ms: i64,
 }
 
 impl Scenario {
@@ -179,6 +181,7 @@ impl Scenario {
             mischief: random.chance(60),
             steps: random.below(250) + 60,
             weights,
+            hold_ms: if random.chance(50) { i64::try_from(random.below(300)).unwrap_or(0) } else { 0 },
         }
     }
 }

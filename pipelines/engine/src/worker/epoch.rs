@@ -13,25 +13,41 @@ use crate::task::{Closing, Stamp};
 const MINUTE_MS: i64 = 60_000;
 
 impl Worker {
-    /// One epoch of one task, if there is anything for it to do.
-    pub(super) fn epoch(
+    /// Takes what is at hand into a task's epoch.
+    pub(super) fn take(&mut self, number: u32, now_ms: i64, step: &mut Step) -> Result<(), WorkerError> {
+        let Some(Slot::Running(running)) = self.slots.get_mut(&number) else { return Ok(()) };
+        match work(&*self.log, running, now_ms) {
+            Ok(took) => step.took |= took,
+            Err(error) => self.failed(number, now_ms, error, step)?,
+        }
+        Ok(())
+    }
+
+    /// Whether a task's epoch is to be closed now, and those of the worker's other tasks with it.
+    pub(super) fn is_due(&mut self, number: u32, now_ms: i64, releases: bool) -> bool {
+        let hold_ms = self.options.hold_ms;
+        let Some(Slot::Running(running)) = self.slots.get_mut(&number) else { return false };
+        let task = &running.task;
+        let stamp_ms = task.stamp_at(now_ms);
+        running.wants_cut |= task.quiet_cut_due(stamp_ms);
+        if releases || running.wants_cut {
+            return true;
+        }
+        // A clock that went back must not hold an epoch for long.
+        let is_young = (stamp_ms..stamp_ms + hold_ms).contains(&now_ms);
+        task.is_open() && !(is_young && task.may_stay_open() && !task.flush_due(stamp_ms))
+    }
+
+    /// Closes a task's epoch, if there is one.
+    pub(super) fn close(
         &mut self,
         number: u32,
         now_ms: i64,
         releases: bool,
-        step: &mut Step,
     ) -> Result<Option<Part>, WorkerError> {
-        let Some(Slot::Running(running)) = self.slots.get_mut(&number) else { return Ok(None) };
-        if !releases {
-            match work(&*self.log, running, now_ms) {
-                Ok(took) => step.took |= took,
-                Err(error) => self.failed(number, now_ms, error, step)?,
-            }
-        }
         let Some(Slot::Running(running)) = self.slots.get_mut(&number) else { return Ok(None) };
         let task = &mut running.task;
         let stamp_ms = task.stamp_at(now_ms);
-        running.wants_cut |= task.quiet_cut_due(stamp_ms);
         let wants_cut = running.wants_cut || releases;
         if !task.is_open() && !wants_cut {
             return Ok(None);
@@ -137,8 +153,9 @@ enum EpochError {
 
 /// Takes what is at hand, or lets time go on in silence. Returns whether there was anything.
 fn work(log: &dyn Log, running: &mut Running, now_ms: i64) -> Result<bool, EpochError> {
-    if take_more(log, running, now_ms, 1)? || running.task.is_open() {
-        return Ok(true);
+    let took = take_more(log, running, now_ms, 1)?;
+    if took || running.task.is_open() {
+        return Ok(took);
     }
     let stamp_ms = running.task.stamp_at(now_ms);
     let Some(to) = running.task.silence(stamp_ms) else { return Ok(false) };

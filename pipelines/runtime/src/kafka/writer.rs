@@ -35,6 +35,8 @@ const JOINING: Duration = Duration::from_secs(30);
 const SMALL_RECORDS: usize = 256;
 /// The longest rest after one.
 const MAX_REST: Duration = Duration::from_millis(10);
+/// How much rest a writer may put off, for a few transactions that come at once after a pause.
+const MAX_OWED: Duration = Duration::from_millis(40);
 
 /// Under which name a member is known in its group, and the generation.
 pub type Membership = Option<(String, u32)>;
@@ -58,12 +60,15 @@ impl WriterThread {
         let (answer, outcomes) = sync_channel(1);
         let signal = Arc::clone(signal);
         let thread = std::thread::Builder::new().name("kafka-writer".to_owned()).spawn(move || {
+            let (mut rests, mut ended) = (Rests::default(), Instant::now());
             while let Ok((transaction, known)) = asked.recv() {
                 let begun = Instant::now();
                 let outcome = writer.commit(&transaction, &known);
                 if outcome.is_ok() {
-                    std::thread::sleep(rest_after(&transaction, begun.elapsed()));
+                    let idle = begun.saturating_duration_since(ended);
+                    std::thread::sleep(rests.after(&transaction, idle, begun.elapsed()));
                 }
+                ended = Instant::now();
                 if answer.send(outcome).is_err() {
                     return;
                 }
@@ -101,14 +106,29 @@ impl Drop for WriterThread {
     }
 }
 
-/// How long the outcome of a transaction that took so long is kept back.
+/// How long outcomes are kept back.
 ///
 /// A small transaction costs the brokers as much as a large one. One after the other without a rest they take the
 /// processors that reading and writing need, and what was measured is that latency grows by more than the rest. What arrives
-/// meanwhile goes with the next.
-fn rest_after(transaction: &Transaction, took: Duration) -> Duration {
-    let records: usize = transaction.appends.iter().map(|(_, records)| records.len()).sum();
-    if records < SMALL_RECORDS { took.min(MAX_REST) } else { Duration::ZERO }
+/// meanwhile goes with the next. A few after a pause cost little: their rest is put off.
+#[derive(Default)]
+struct Rests {
+    owed: Duration,
+}
+
+impl Rests {
+    /// The rest after a transaction that took so long, and began so long after the one before had ended.
+    fn after(&mut self, transaction: &Transaction, idle: Duration, took: Duration) -> Duration {
+        self.owed = self.owed.saturating_sub(idle);
+        let records: usize = transaction.appends.iter().map(|(_, records)| records.len()).sum();
+        if records >= SMALL_RECORDS {
+            return Duration::ZERO;
+        }
+        self.owed += took.min(MAX_REST);
+        let rest = self.owed.saturating_sub(MAX_OWED).min(MAX_REST);
+        self.owed -= rest;
+        rest
+    }
 }
 
 fn gone() -> CommitError {
@@ -341,11 +361,16 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_rests_after_small_transactions_alone_and_never_long() {
-        let took = Duration::from_millis(4);
-        assert_eq!(rest_after(&transaction(0), took), took);
-        assert_eq!(rest_after(&transaction(SMALL_RECORDS - 1), took), took);
-        assert_eq!(rest_after(&transaction(SMALL_RECORDS), took), Duration::ZERO);
-        assert_eq!(rest_after(&transaction(1), Duration::from_secs(2)), MAX_REST);
+    fn a_writer_rests_after_small_transactions_in_a_row_alone_and_never_long() {
+        let (none, took) = (Duration::ZERO, Duration::from_millis(4));
+        let small = transaction(SMALL_RECORDS - 1);
+        let mut rests = Rests::default();
+        let first: Vec<Duration> = (0..12).map(|_| rests.after(&small, none, took)).collect();
+        assert_eq!(first[..10], [none; 10], "ten of 4 ms are put off");
+        assert_eq!(first[10..], [took; 2]);
+        assert_eq!(rests.after(&transaction(SMALL_RECORDS), none, took), none);
+        assert_eq!(rests.after(&small, none, Duration::from_secs(2)), MAX_REST);
+        // A pause pays what is owed.
+        assert_eq!(rests.after(&small, MAX_OWED, took), none);
     }
 }
