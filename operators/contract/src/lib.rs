@@ -10,17 +10,21 @@
 //! * [`State`] is what it keeps a key: [`Whole`], [`MapState`], [`ListState`] or a [`composite_state!`] of these.
 //! * [`Cx`] takes what it emits.
 
+mod composite;
 mod cx;
 mod key;
+mod layout;
 mod operator;
 mod persist;
 mod records;
 mod runner;
 mod state;
 
+pub use composite::PartSink;
 pub use cx::{Cx, Effects, Emission, LateNote, Moment, TimerChange};
 pub use key::{Interner, Key, KeyId};
+pub use layout::{Entry, Layout, LayoutError, NodeLayout, Plain, StateLayout};
 pub use operator::{Configured, Fault, Input, Interface, Operator, OperatorType, Settings, Timer};
 pub use persist::{Persist, PersistError, Shape};
 pub use runner::{AnyOperator, Keys, NodeSink, Runner, StateSize};
-pub use state::{FlushSink, ListState, MapState, PartSink, State, Whole, entry_hash};
+pub use state::{FlushSink, ListState, MapState, State, Whole, entry_hash};

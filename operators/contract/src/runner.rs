@@ -32,6 +32,8 @@ pub trait AnyOperator {
         value: &[u8],
         hash: u64,
     ) -> Result<(), PersistError>;
+    /// Shows the entries of a key, or of the task, as a flush would write them; nothing changes by it.
+    fn list(&self, key: Option<KeyId>, visit: &mut dyn FnMut(&[u8], &[u8]));
     /// Drops the state of a key.
     fn drop_key(&mut self, key: KeyId);
     /// How much state is held.
@@ -211,6 +213,17 @@ impl<O: Operator> AnyOperator for Runner<O> {
                 let slot = self.slots.by_key[index]
                     .get_or_insert_with(|| Box::new(Slot { state: O::State::default(), touched: false }));
                 slot.state.restore(sub, value, hash)
+            }
+        }
+    }
+
+    fn list(&self, key: Option<KeyId>, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        match key {
+            None => self.shared.list(visit),
+            Some(key) => {
+                if let Some(state) = self.slots.get(key) {
+                    state.list(visit);
+                }
             }
         }
     }

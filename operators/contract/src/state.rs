@@ -22,6 +22,8 @@ pub trait State: Default + 'static {
     fn flush(&mut self, sink: &mut dyn FlushSink);
     /// Takes back an entry, with the hash that [`FlushSink::put`] gave it.
     fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), PersistError>;
+    /// Shows every entry as a flush would write it, in a fixed order, and leaves all as it is.
+    fn list(&self, visit: &mut dyn FnMut(&[u8], &[u8]));
     /// Drops every entry, so that the next flush removes them from the changelog.
     fn clear(&mut self);
     /// Number of entries held.
@@ -65,6 +67,7 @@ impl State for () {
     fn restore(&mut self, _: &[u8], _: &[u8], _: u64) -> Result<(), PersistError> {
         Err(PersistError("an entry for an operator without state"))
     }
+    fn list(&self, _: &mut dyn FnMut(&[u8], &[u8])) {}
     fn clear(&mut self) {}
     fn entries(&self) -> usize {
         0
@@ -119,6 +122,13 @@ impl<T: Persist + Default> State for Whole<T> {
         self.value = load_all(value)?;
         self.written = Written::new(hash, sub, value);
         Ok(())
+    }
+    fn list(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        if self.entries() > 0 {
+            let mut bytes = Vec::new();
+            self.value.save(&mut bytes);
+            visit(&[], &bytes);
+        }
     }
     fn clear(&mut self) {
         self.value = T::default();
@@ -280,6 +290,16 @@ impl<K: Persist + Ord + Clone, V: Persist> State for MapState<K, V> {
         self.bytes = self.bytes + written.bytes as usize - before;
         Ok(())
     }
+    fn list(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let (mut sub, mut bytes) = (Vec::new(), Vec::new());
+        for (key, entry) in &self.entries {
+            sub.clear();
+            key.save(&mut sub);
+            bytes.clear();
+            entry.value.save(&mut bytes);
+            visit(&sub, &bytes);
+        }
+    }
     fn clear(&mut self) {
         let written =
             std::mem::take(&mut self.entries).into_iter().filter(|(_, entry)| entry.written.hash != 0);
@@ -393,6 +413,14 @@ impl<V: Persist> State for ListState<V> {
         self.written = number + 1;
         Ok(())
     }
+    fn list(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let mut bytes = Vec::new();
+        for (number, (value, _)) in (self.first..).zip(&self.entries) {
+            bytes.clear();
+            value.save(&mut bytes);
+            visit(&number.to_be_bytes(), &bytes);
+        }
+    }
     fn clear(&mut self) {
         while self.pop_front().is_some() {}
     }
@@ -407,85 +435,4 @@ impl<V: Persist> State for ListState<V> {
 fn load_all<T: Persist>(mut bytes: &[u8]) -> Result<T, PersistError> {
     let value = T::load(&mut bytes)?;
     if bytes.is_empty() { Ok(value) } else { Err(PersistError("bytes left over")) }
-}
-
-/// Declares a state made of several, each written on its own.
-#[macro_export]
-macro_rules! composite_state {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$fmeta:meta])* $fvis:vis $field:ident : $type:ty),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Default)]
-        $vis struct $name { $($(#[$fmeta])* $fvis $field: $type),* }
-
-        impl $crate::State for $name {
-            fn shape(out: &mut $crate::Shape) {
-                out.push('{');
-                $(
-                    out.push_str(concat!(stringify!($field), ":"));
-                    <$type as $crate::State>::shape(out);
-                    out.push(',');
-                )*
-                out.push('}');
-            }
-            fn flush(&mut self, sink: &mut dyn $crate::FlushSink) {
-                let mut place = 0_u8;
-                $(
-                    $crate::State::flush(&mut self.$field, &mut $crate::PartSink::new(place, sink));
-                    place += 1;
-                )*
-                let _ = place;
-            }
-            fn restore(&mut self, sub: &[u8], value: &[u8], hash: u64) -> Result<(), $crate::PersistError> {
-                let Some((part, sub)) = sub.split_first() else {
-                    return Err($crate::PersistError("a part without number"));
-                };
-                let mut place = 0_u8;
-                $(
-                    if *part == place {
-                        return $crate::State::restore(&mut self.$field, sub, value, hash);
-                    }
-                    place += 1;
-                )*
-                let _ = (place, sub);
-                Err($crate::PersistError("a part that this state does not have"))
-            }
-            fn clear(&mut self) {
-                $( $crate::State::clear(&mut self.$field); )*
-            }
-            fn entries(&self) -> usize {
-                0 $( + $crate::State::entries(&self.$field) )*
-            }
-            fn bytes(&self) -> usize {
-                0 $( + $crate::State::bytes(&self.$field) )*
-            }
-        }
-    };
-}
-
-/// Puts the number of a part before each entry's place; made by [`composite_state!`](crate::composite_state).
-pub struct PartSink<'a> {
-    part: u8,
-    inner: &'a mut dyn FlushSink,
-}
-
-impl<'a> PartSink<'a> {
-    /// A sink for part `part`.
-    pub fn new(part: u8, inner: &'a mut dyn FlushSink) -> Self {
-        Self { part, inner }
-    }
-    fn place(&self, sub: &[u8]) -> Vec<u8> {
-        let mut place = Vec::with_capacity(sub.len() + 1);
-        place.push(self.part);
-        place.extend_from_slice(sub);
-        place
-    }
-}
-
-impl FlushSink for PartSink<'_> {
-    fn put(&mut self, sub: &[u8], value: &[u8], old_hash: u64) -> u64 {
-        self.inner.put(&self.place(sub), value, old_hash)
-    }
-    fn remove(&mut self, sub: &[u8], old_hash: u64) {
-        self.inner.remove(&self.place(sub), old_hash);
-    }
 }

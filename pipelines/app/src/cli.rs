@@ -1,14 +1,14 @@
 //! The command line: global options, the commands, and exit codes.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    check, dead_letters, demo, diff, health, import, operators, promote, reprocess, run, schemas, sink,
-    status, tail, topics, verify,
+    bundle, check, dead_letters, demo, diff, doctor, explain, health, import, operators, promote, reprocess,
+    run, schemas, sink, status, step, tail, topics, verify,
 };
 use crate::files::load_config;
 use crate::logging::{self, LogFormat};
@@ -22,6 +22,7 @@ pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
 /// `verify` or `diff` found a difference.
+/// `verify` or `explain --prove` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -34,6 +35,7 @@ Exit codes:
   1    failed; the reason is on stderr
   2    the command line is wrong
   3    `verify` or `diff` found a difference
+  3    `verify` or `explain --prove` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 
@@ -49,7 +51,8 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tidewire", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Cli {
-    /// Folder of the embedded log [default: ./data; for `demo` a new folder in the system's temporary one].
+    /// Folder of the embedded log, or a bundle to read from [default: ./data; for `demo` a new folder in the system's
+    /// temporary one].
     #[arg(long, global = true, env = "TIDEWIRE_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Brokers of a Kafka cluster, host:port parted by commas: the log is there instead of in a folder.
@@ -106,6 +109,14 @@ enum Command {
     Promote(promote::Args),
     /// Compare two runs record by record, and say why they differ.
     Diff(diff::Args),
+    /// Find what would make a replay impossible, before it matters.
+    Doctor(doctor::Args),
+    /// Put a stretch of time into one file, to be looked into and run again elsewhere.
+    Bundle(bundle::Args),
+    /// Show why a record is there: its causes back to ticks and news, with what each operator saw.
+    Explain(explain::Args),
+    /// Run recorded epochs of a task again one call at a time, with breakpoints.
+    Step(step::Args),
     /// List, show or send again records that could not be processed.
     DeadLetters(dead_letters::Args),
     /// Ask a running process whether it is well: for health checks of containers.
@@ -117,7 +128,7 @@ enum Command {
 /// What all commands share.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The folder that was named, if one was.
+    /// The folder or bundle that was named, if one was.
     pub data: Option<PathBuf>,
     /// When a commit counts as done, if that was said.
     pub durability: Option<Durability>,
@@ -132,6 +143,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The bundle that was named: `--data` with a file.
+    pub fn bundle(&self) -> Option<&Path> {
+        self.data.as_deref().filter(|path| path.is_file())
+    }
+
     /// The folder of the log.
     pub fn data(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(|| PathBuf::from("./data"))
@@ -167,6 +183,10 @@ pub fn main() -> ExitCode {
         Command::Reprocess(args) => reprocess::run(args, &context),
         Command::Promote(args) => promote::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
+        Command::Doctor(args) => doctor::run(args, &context),
+        Command::Bundle(args) => bundle::run(args, &context),
+        Command::Step(args) => step::run(args, &context),
+        Command::Explain(args) => explain::run(args, &context),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args, &context),
         Command::Tail(args) => tail::run(args, &context),

@@ -1,9 +1,12 @@
 //! The commands, one file each.
 
+pub mod bundle;
 pub mod check;
 pub mod dead_letters;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
+pub mod explain;
 pub mod health;
 pub mod import;
 pub mod operators;
@@ -13,6 +16,7 @@ pub mod run;
 pub mod schemas;
 pub mod sink;
 pub mod status;
+pub mod step;
 pub mod tail;
 pub mod topics;
 pub mod verify;

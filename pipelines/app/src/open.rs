@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use tidewire_engine::log::Log;
+use tidewire_runtime::bundle::BundleLog;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
 use tidewire_runtime::prefixed::PrefixedLog;
@@ -19,6 +20,7 @@ use tidewire_runtime::registry::{
 };
 use tidewire_schemas::SchemaBook;
 
+use crate::bundle::book_of;
 use crate::cli::Context;
 use crate::pipeline::{Deployment, Pipeline};
 use crate::placements::placements;
@@ -53,12 +55,15 @@ pub enum Place {
     Folder(PathBuf),
     /// On a cluster with these brokers.
     Kafka(String),
+    /// In a file, to be read.
+    Bundle(PathBuf),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(dir) => write!(f, "{}", dir.display()),
+            Self::Bundle(file) => write!(f, "bundle {}", file.display()),
             Self::Kafka(bootstrap) => write!(f, "kafka {bootstrap}"),
         }
     }
@@ -70,6 +75,8 @@ pub struct OpenLog {
     pub place: Place,
     /// How an embedded one was reached; keeps it open.
     opened: Option<Opened>,
+    /// The bundle, if it is one.
+    bundle: Option<Arc<BundleLog>>,
     /// The log.
     pub log: Arc<dyn Log>,
     /// Its schemas.
@@ -80,6 +87,11 @@ impl OpenLog {
     /// Whether another process has it open. Nobody has a cluster for itself.
     pub fn is_elsewhere(&self) -> bool {
         self.opened.as_ref().is_some_and(|opened| opened.embedded().is_none())
+    }
+
+    /// The bundle, if the log is one.
+    pub fn bundle(&self) -> Option<&BundleLog> {
+        self.bundle.as_deref()
     }
 
     /// The embedded log, if it is one that this process has open.
@@ -94,6 +106,8 @@ pub struct BareLog {
     pub place: Place,
     /// How an embedded one was reached; keeps it open.
     opened: Option<Opened>,
+    /// The bundle, if it is one.
+    bundle: Option<Arc<BundleLog>>,
     /// The log.
     pub log: Arc<dyn Log>,
 }
@@ -210,10 +224,13 @@ pub fn refuse_prefix(context: &Context) -> anyhow::Result<()> {
 }
 
 fn open_bare(context: &Context, deployment: &Deployment, purpose: OpenFor) -> anyhow::Result<BareLog> {
+    if let Some(file) = context.bundle() {
+        return bundle(file, purpose);
+    }
     if let Some(options) = kafka_options(context, deployment)? {
         let place = Place::Kafka(options.bootstrap.clone());
         let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
-        return Ok(BareLog { place, opened: None, log: Arc::new(log) });
+        return Ok(BareLog { place, opened: None, bundle: None, log: Arc::new(log) });
     }
     let dir = context.data();
     if purpose == OpenFor::Reading {
@@ -222,11 +239,31 @@ fn open_bare(context: &Context, deployment: &Deployment, purpose: OpenFor) -> an
     folder(context, &dir)
 }
 
+/// Opens a bundle. What would be written to it is refused before anything is done.
+fn bundle(file: &Path, purpose: OpenFor) -> anyhow::Result<BareLog> {
+    let log = Arc::new(BundleLog::open(file)?);
+    let place = Place::Bundle(file.to_owned());
+    if purpose == OpenFor::Writing {
+        bail!(read_only(&place));
+    }
+    Ok(BareLog { place, opened: None, log: Arc::clone(&log) as Arc<dyn Log>, bundle: Some(log) })
+}
+
+fn read_only(place: &Place) -> String {
+    format!(
+        "{place} can only be read: this command writes. Name a folder with `--data DIR`, or a cluster with \
+         `--bootstrap HOST:PORT`"
+    )
+}
+
 fn folder(context: &Context, dir: &Path) -> anyhow::Result<BareLog> {
+    if dir.is_file() {
+        return bundle(dir, OpenFor::Writing);
+    }
     let place = Place::Folder(dir.to_owned());
     let opened = open_any(dir, options(context)).with_context(|| failed(&place))?;
     let log = opened.log();
-    Ok(BareLog { place, opened: Some(opened), log })
+    Ok(BareLog { place, opened: Some(opened), bundle: None, log })
 }
 
 /// A log with its book, which learns the schemas that are registered from now on.
@@ -235,10 +272,15 @@ fn with_book(
     registry: &RegistryOptions,
     book: impl FnOnce(&dyn Log) -> Result<SchemaBook, RegistryError>,
 ) -> anyhow::Result<OpenLog> {
+    if let Some(bundle) = bare.bundle {
+        // All schemas of its records are in it, whatever registry the log had.
+        let book = Arc::new(book_of(&*bare.log).with_context(|| failed(&bare.place))?);
+        return Ok(OpenLog { place: bare.place, opened: None, bundle: Some(bundle), log: bare.log, book });
+    }
     let book = Arc::new(book(&*bare.log).with_context(|| failed(&bare.place))?);
     let registry = registry.connect(&bare.log)?;
     let log = Arc::new(LearningLog::new(bare.log, Arc::clone(&book), registry));
-    Ok(OpenLog { place: bare.place, opened: bare.opened, log, book })
+    Ok(OpenLog { place: bare.place, opened: bare.opened, bundle: None, log, book })
 }
 
 /// The registry that was named: on the command line first, then in the pipeline file, then in the file of `--config`.
@@ -261,29 +303,60 @@ pub fn for_sinks(
     deployment: &Deployment,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
-    let of_prefix = |log: Arc<dyn Log>| -> anyhow::Result<Arc<dyn Log>> {
-        Ok(match &context.prefix {
-            Some(prefix) => Arc::new(of_prefix(&log, prefix)?),
-            None => log,
-        })
+    let Some((place, log)) = through_run(context, deployment, stop, "sinks go")? else { return Ok(None) };
+    Ok(Some(match &context.prefix {
+        Some(prefix) => (place, Arc::new(of_prefix(&log, prefix)?)),
+        None => (place, log),
+    }))
+}
+
+/// Opens the log, to be read for as long as it is written to. As with sinks, a folder's log is left to the process that
+/// runs the stages. `None`: told to stop meanwhile.
+pub fn to_follow(
+    context: &Context,
+    deployment: &Deployment,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<OpenLog>> {
+    let registry = registry_options(context, deployment)?;
+    if kafka_options(context, deployment)?.is_none() {
+        check_there(&context.data())?;
+    }
+    let Some((place, log)) = through_run(context, deployment, stop, "the check goes")? else {
+        return Ok(None);
     };
+    let bare = BareLog { place, opened: None, bundle: None, log };
+    let open = with_book(bare, &registry, |log| read_book_with(log, &registry))?;
+    let Some(prefix) = &context.prefix else { return Ok(Some(open)) };
+    let log = Arc::new(of_prefix(&open.log, prefix)?);
+    Ok(Some(OpenLog { log, ..open }))
+}
+
+fn through_run(
+    context: &Context,
+    deployment: &Deployment,
+    stop: &AtomicBool,
+    who_goes: &str,
+) -> anyhow::Result<Option<(Place, Arc<dyn Log>)>> {
+    if let Some(file) = context.bundle() {
+        bail!(read_only(&Place::Bundle(file.to_owned())));
+    }
     if let Some(options) = kafka_options(context, deployment)? {
         let place = Place::Kafka(options.bootstrap.clone());
         let log = KafkaLog::connect(options).with_context(|| failed(&place))?;
-        return Ok(Some((place, of_prefix(Arc::new(log))?)));
+        return Ok(Some((place, Arc::new(log))));
     }
     let dir = context.data();
     let mut told = false;
     while !stop.load(Ordering::SeqCst) {
         match RemoteLog::connect(&dir) {
-            Ok(log) => return Ok(Some((Place::Folder(dir), of_prefix(Arc::new(log))?))),
+            Ok(log) => return Ok(Some((Place::Folder(dir), Arc::new(log)))),
             Err(_) if told => {}
             Err(_) => {
                 told = true;
                 let shown = dir.display();
                 writeln!(
                     io::stderr(),
-                    "waiting for `tidewire run` to have the log in {shown} open: sinks go through it"
+                    "waiting for `tidewire run` to have the log in {shown} open: {who_goes} through it"
                 )?;
             }
         }
@@ -323,5 +396,6 @@ fn failed(place: &Place) -> String {
     match place {
         Place::Folder(dir) => format!("the log in {} can not be opened", dir.display()),
         Place::Kafka(_) => format!("the log on {place} can not be opened"),
+        Place::Bundle(_) => format!("{place} can not be opened"),
     }
 }

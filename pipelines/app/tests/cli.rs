@@ -270,7 +270,15 @@ fn a_file_is_imported_once() {
 #[test]
 fn commands_that_only_read_make_no_log() {
     let place = Place::new();
-    for args in [&["topics"][..], &["tail", "x"], &["status"], &["verify"], &["dead-letters", "list"]] {
+    for args in [
+        &["topics"][..],
+        &["tail", "x"],
+        &["status"],
+        &["verify"],
+        &["verify", "--follow"],
+        &["doctor"],
+        &["dead-letters", "list"],
+    ] {
         let error = place.fails(args, 1);
         assert!(error.contains("there is no log in"), "{error}");
     }

@@ -11,6 +11,7 @@ use tidewire_schemas::{NotRegistered, SchemaBook};
 use crate::bugs::{self, Bug};
 use crate::dataflow::Graph;
 use crate::log::{NewRecord, StoredRecord};
+use crate::only::KeyScope;
 use crate::plan::NodeSpec;
 
 /// Why a cut can not be used.
@@ -53,12 +54,15 @@ pub struct Changelog {
     entries: BTreeMap<Bytes, (u64, Bytes)>,
     marker: Option<CutMarker>,
     records: u64,
+    /// The sum of the entries' hashes, as they say themselves.
+    sum: u64,
 }
 
 const STATE: u8 = b's';
 const TIMER: u8 = b't';
 const TOUCH: u8 = b'u';
-const MARKER: &[u8] = b"m";
+/// Key of the markers of cuts.
+pub const MARKER: &[u8] = b"m";
 
 impl Changelog {
     /// Takes the next record of the changelog.
@@ -74,11 +78,21 @@ impl Changelog {
             self.marker = Some(marker);
             return Ok(());
         }
-        match &stored.record.value {
+        let before = match &stored.record.value {
             None => self.entries.remove(&key),
-            Some(value) => self.entries.insert(key, (stored.offset, value.clone())),
+            Some(value) => {
+                self.sum = self.sum.wrapping_add(said_hash(value));
+                self.entries.insert(key, (stored.offset, value.clone()))
+            }
         };
+        self.sum = self.sum.wrapping_sub(before.map_or(0, |(_, value)| said_hash(&value)));
         Ok(())
+    }
+
+    /// Whether the records read so far hold all of the state that their last marker stands for. True before the first
+    /// marker, where there is no state. Cheap: the entries' bytes themselves are checked only when they are restored.
+    pub fn is_whole(&self) -> bool {
+        self.marker.as_ref().is_none_or(|marker| self.sum.to_le_bytes() == *marker.state_digest)
     }
 
     /// The cut that the records read so far end with.
@@ -91,9 +105,14 @@ impl Changelog {
         self.records
     }
 
-    /// Gives the entries to the operators of `graph`; returns the sum of their hashes, and the keys of entries whose
-    /// operator is no longer there.
-    pub fn restore(&self, graph: &Graph, specs: &[NodeSpec]) -> Result<(u64, Vec<Bytes>), CutError> {
+    /// Gives the entries to the operators of `graph`, as far as they are of keys in `scope`; returns the sum of the hashes
+    /// of all, and the keys of entries whose operator is no longer there.
+    pub fn restore(
+        &self,
+        graph: &Graph,
+        specs: &[NodeSpec],
+        scope: &KeyScope,
+    ) -> Result<(u64, Vec<Bytes>), CutError> {
         let Some(marker) = &self.marker else { return Ok((0, Vec::new())) };
         check_shapes(marker, graph, specs)?;
         let (mut sum, mut kept, mut orphans) = (0_u64, 0_u64, Vec::new());
@@ -112,6 +131,9 @@ impl Changelog {
                 continue;
             };
             kept = kept.wrapping_add(hash);
+            if scope.drops_others() && !scope.wants_owner(entry.owner().as_ref()) {
+                continue;
+            }
             let mut node = graph.nodes()[place].borrow_mut();
             let done = match (entry.tag, &entry.key) {
                 (TIMER, Some(key)) => node.restore_timer(key, entry.sub, hash),
@@ -120,11 +142,39 @@ impl Changelog {
             };
             done.map_err(|error| malformed(&error.to_string()))?;
         }
-        if sum.to_le_bytes() != *marker.state_digest {
+        // Where the entries of other keys were left out, there is no sum to compare with.
+        if sum.to_le_bytes() != *marker.state_digest && !scope.is_partial() {
             return Err(CutError::WrongDigest { epoch: marker.epoch });
         }
         Ok((kept, orphans))
     }
+}
+
+/// The hash that an entry's value begins with.
+fn said_hash(value: &[u8]) -> u64 {
+    value.split_first_chunk::<8>().map_or(0, |(hash, _)| u64::from_le_bytes(*hash))
+}
+
+/// Whether a record of a changelog is a marker.
+pub(crate) fn is_marker(stored: &StoredRecord) -> bool {
+    stored.record.key.as_deref() == Some(MARKER)
+}
+
+/// The operator and the key whose state an entry holds; `None` if it is no entry.
+pub(crate) fn owner_of_entry(key: &[u8]) -> Option<(SmolStr, Option<Key>)> {
+    let entry = EntryKey::read(key)?;
+    Some((entry.node, entry.key))
+}
+
+/// The key whose state an entry of a changelog holds; `Some(None)` for what belongs to the task as a whole, `None` if it
+/// is no entry.
+pub fn owner_of(key: &[u8]) -> Option<Option<Key>> {
+    Some(EntryKey::read(key)?.owner())
+}
+
+/// Whether a key of a changelog is that of the markers, which end cuts.
+pub fn is_marker_key(key: &[u8]) -> bool {
+    key == MARKER
 }
 
 fn check_shapes(marker: &CutMarker, graph: &Graph, specs: &[NodeSpec]) -> Result<(), CutError> {
@@ -261,6 +311,11 @@ impl<'a> EntryKey<'a> {
         self.key.save(&mut bytes);
         bytes.extend_from_slice(self.sub);
         bytes.into()
+    }
+
+    /// The key that it belongs to. When keys were touched is kept by the task, with the key in the place.
+    fn owner(&self) -> Option<Key> {
+        if self.tag == TOUCH { Key::load(&mut &*self.sub).ok() } else { self.key.clone() }
     }
 
     fn read(mut bytes: &'a [u8]) -> Option<Self> {

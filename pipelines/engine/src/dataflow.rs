@@ -24,6 +24,7 @@ use timely::worker::Worker;
 use crate::frame::{Frame, Item, TimerCause};
 use crate::node::{EpochCx, Node, NodeFault, NodeOutput};
 use crate::plan::{NodeSpec, Upstream};
+use crate::trace::Tracer;
 
 /// What passes an edge in one epoch.
 #[derive(Clone)]
@@ -51,6 +52,9 @@ struct Shared {
     ran: Cell<usize>,
     fault: RefCell<Option<NodeFault>>,
     clock: Cell<Option<MonotonicNs>>,
+    /// Whether calls are noted; looked at once an operator and epoch.
+    tracing: Cell<bool>,
+    tracer: RefCell<Tracer>,
 }
 
 /// Nanoseconds since some moment, passed in by those who measure: what it says reaches no result.
@@ -79,6 +83,8 @@ impl Graph {
             ran: Cell::default(),
             fault: RefCell::default(),
             clock: Cell::default(),
+            tracing: Cell::default(),
+            tracer: RefCell::default(),
         });
         let mut worker = Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
         let input = connect(&mut worker, specs, &nodes, &shared);
@@ -94,6 +100,17 @@ impl Graph {
     pub fn begin_count(&self, clock: Option<MonotonicNs>) {
         self.shared.clock.set(clock);
         self.nodes.iter().for_each(|node| node.borrow_mut().begin_count());
+    }
+
+    /// Notes calls from here on, or no more.
+    pub fn set_tracer(&self, tracer: Option<Tracer>) {
+        self.shared.tracing.set(tracer.is_some());
+        *self.shared.tracer.borrow_mut() = tracer.unwrap_or_default();
+    }
+
+    /// What notes calls, if they are noted.
+    pub fn tracer(&self) -> Option<&RefCell<Tracer>> {
+        self.shared.tracing.get().then_some(&self.shared.tracer)
     }
 
     /// The task's keys.
@@ -185,7 +202,13 @@ fn run_node(node: &RefCell<Node>, place: usize, edges: &[Rc<Vec<Item>>], shared:
     let Some(epoch) = epoch.as_ref() else {
         return Rc::default();
     };
-    let cx = EpochCx { frame: &epoch.frame, names: &shared.names, skipped_timers: &epoch.skipped_timers };
+    let cx = EpochCx {
+        frame: &epoch.frame,
+        names: &shared.names,
+        skipped_timers: &epoch.skipped_timers,
+        place,
+        tracer: shared.tracing.get().then_some(&shared.tracer),
+    };
     let clock = shared.clock.get();
     let begun_ns = clock.map(|clock| clock());
     let mut node = node.borrow_mut();

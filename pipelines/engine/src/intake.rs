@@ -68,6 +68,11 @@ impl Source {
         self.external && matches!(self.role, Role::Driving | Role::Keyed)
     }
 
+    /// Whether every task reads all of it, so that its keys are not the task's own.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.role, Role::Broadcast | Role::Control)
+    }
+
     /// Whether the merge waits for it, and the watermark counts it.
     pub fn is_external_data(&self) -> bool {
         self.external && self.role != Role::Control

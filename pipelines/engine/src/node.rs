@@ -17,6 +17,11 @@ use crate::expiry::Expiry;
 use crate::frame::{AT_RECORD, Frame, Item, TimerCause};
 use crate::task::OperatorView;
 use crate::timers::TimerQueue;
+use crate::trace::{Took, Tracer};
+
+mod noting;
+
+use noting::At;
 
 /// What an operator could not take, and so what must be left out when the epoch runs again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,10 @@ pub struct EpochCx<'a> {
     pub names: &'a RefCell<Interner>,
     /// Timers that are left out, because they made an operator fail: with code and text.
     pub skipped_timers: &'a BTreeMap<TimerCause, (SmolStr, SmolStr)>,
+    /// The operator's place in the stage.
+    pub place: usize,
+    /// What notes calls, if they are noted.
+    pub tracer: Option<&'a RefCell<Tracer>>,
 }
 
 /// What an operator did since its task began to run, for those who look on.
@@ -270,6 +279,7 @@ impl Node {
         if let (false, Some(expiry)) = (item.broadcast, &mut self.expiry) {
             expiry.touch(&key, moment.stream_time);
         }
+        let noting = self.begin_noting(epoch, &key, Some(item.key).filter(|_| !item.broadcast));
         let input = Input { record: &item.record, key: &key, time: item.time, edge, prepared };
         let (operator, effects) = (&mut self.operator, &mut self.effects);
         let done = guarded(|| {
@@ -283,10 +293,18 @@ impl Node {
         if let Err(fault) = done {
             return Err(self.fault(item.position, item.timer.as_deref().cloned(), fault));
         }
+        let at = At { moment, place: item.place(), key: &key, late: self.effects.late.len() };
         for note in self.effects.late.drain(..) {
             out.late.push((item.clone(), note));
         }
+        let Some(noting) = noting else {
+            self.collect(epoch, item.place(), item.timer.as_ref(), out);
+            return Ok(());
+        };
+        let (timers, given) = (self.effects.timers.clone(), out.items.len());
         self.collect(epoch, item.place(), item.timer.as_ref(), out);
+        let took = Took::Record { edge, ordinal: item.ordinal, time: item.time, record: item.record.clone() };
+        self.end_noting(epoch, noting, at, took, timers, &out.items[given..]);
         Ok(())
     }
 
@@ -306,6 +324,7 @@ impl Node {
         self.work.timers += 1;
         let moment = epoch.frame.moment(position, tick);
         let key = epoch.names.borrow_mut().intern(&timer.key);
+        let noting = self.begin_noting(epoch, &timer.key, Some(key));
         let (operator, effects) = (&mut self.operator, &mut self.effects);
         let done =
             guarded(|| operator.timer(&mut Cx::new(moment, &self.id, Some(&timer.key), effects), key, timer));
@@ -313,7 +332,14 @@ impl Node {
             return Err(self.fault(position, Some(cause), fault));
         }
         self.effects.late.clear();
+        let Some(noting) = noting else {
+            self.collect(epoch, (position, tick), Some(&Rc::new(cause)), out);
+            return Ok(());
+        };
+        let (timers, given) = (self.effects.timers.clone(), out.items.len());
         self.collect(epoch, (position, tick), Some(&Rc::new(cause)), out);
+        let at = At { moment, place: (position, tick), key: &timer.key, late: 0 };
+        self.end_noting(epoch, noting, at, Took::Timer(timer.clone()), timers, &out.items[given..]);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! From what operators gave out to the records that are sent: order, identity, cause, key and digest.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -14,8 +15,10 @@ use crate::identity::{CAUSE_HEADER, ID_HEADER, RECEIVED_HEADER, cause_of_record,
 use crate::intake::{Source, Taken};
 use crate::log::{NewRecord, TopicPartition};
 use crate::node::NodeOutput;
+use crate::only::KeyScope;
 use crate::partition::{partition_of, partition_of_compound};
 use crate::plan::{MergeOrder, StageSpec};
+use crate::trace::Tracer;
 
 /// Bytes of the schema prefix, which digests leave out: ids differ from log to log.
 const PREFIX_BYTES: usize = 5;
@@ -66,6 +69,10 @@ pub struct Drafts<'a> {
     pub names: &'a Interner,
     /// Encodes.
     pub book: &'a SchemaBook,
+    /// Keys whose outputs alone are sent, or noted.
+    pub only: &'a KeyScope,
+    /// What notes calls, if they are noted.
+    pub tracer: Option<&'a RefCell<Tracer>>,
 }
 
 /// Where a draft stands among the others: position, tick, output, operator, ordinal.
@@ -78,6 +85,8 @@ struct Draft {
     key: SmolStr,
     time: EventTime,
     cause: Bytes,
+    /// Whether an operator held it under a key that is asked for.
+    is_wanted: bool,
     body: Body,
 }
 
@@ -87,21 +96,33 @@ enum Body {
 }
 
 impl Drafts<'_> {
-    /// Puts all that the epoch gave out into its one order, numbers it from `sequence` + 1 and encodes it.
+    /// Puts all that the epoch gave out into its one order, numbers it from `sequence` + 1 and encodes it. Numbers of
+    /// outputs whose keys are asked for go to `noted`.
     ///
     /// # Errors
     /// When the schema of a record was not registered with the log.
-    pub fn seal(&self, sequence: &mut u64, digest: &mut Digest) -> Result<Vec<Output>, NotRegistered> {
+    pub fn seal(
+        &self,
+        sequence: &mut u64,
+        digest: &mut Digest,
+        noted: &mut Vec<u64>,
+    ) -> Result<Vec<Output>, NotRegistered> {
         let mut drafts = Vec::new();
         self.draft_rejects(&mut drafts);
         self.draft_emitted(&mut drafts);
         self.draft_late(&mut drafts);
         self.draft_skipped_timers(&mut drafts);
         drafts.sort_unstable_by_key(|draft| draft.place);
+        if self.only.drops_others() {
+            drafts.retain(|draft| draft.is_wanted);
+        }
         drafts
             .into_iter()
             .map(|draft| {
                 *sequence += 1;
+                if draft.is_wanted && self.only.notes() {
+                    noted.push(*sequence);
+                }
                 let output = self.encode(draft, *sequence)?;
                 add_to_digest(digest, &output);
                 Ok(output)
@@ -127,6 +148,7 @@ impl Drafts<'_> {
                         key,
                         time: item.time,
                         cause: self.cause(item.position, item.timer.as_deref()),
+                        is_wanted: self.only.wants(self.names.name(item.key)),
                         body: Body::Emitted { node, index },
                     });
                 }
@@ -155,6 +177,7 @@ impl Drafts<'_> {
                     key,
                     time: self.stream_time(item.position),
                     cause: self.cause(item.position, item.timer.as_deref()),
+                    is_wanted: self.only.wants(self.names.name(item.key)),
                     body: Body::Made(Box::new(self.late_record(node, item, note))),
                 });
             }
@@ -209,6 +232,8 @@ impl Drafts<'_> {
                 key: SmolStr::new(String::from_utf8_lossy(&key)),
                 time,
                 cause: self.cause(reject.position, None),
+                is_wanted: self.sources[taken.source].is_whole()
+                    || self.only.wants_bytes(record.key.as_deref()),
                 body: Body::Made(Box::new(letter.into())),
             });
         }
@@ -241,6 +266,7 @@ impl Drafts<'_> {
                     key: timer.key.clone(),
                     time,
                     cause: cause_of_timer(timer),
+                    is_wanted: self.only.wants(&timer.key),
                     body: Body::Made(Box::new(letter.into())),
                 });
             }
@@ -274,7 +300,12 @@ impl Drafts<'_> {
         let mut value = Vec::with_capacity(128);
         match &draft.body {
             Body::Emitted { node, index } => {
-                self.book.encode(&self.nodes[*node].items[*index].record, &mut value)?;
+                let item = &self.nodes[*node].items[*index];
+                self.book.encode(&item.record, &mut value)?;
+                if let Some(tracer) = self.tracer {
+                    let at = TopicPartition { topic: draft.topic.clone(), partition: draft.partition };
+                    tracer.borrow_mut().sent(*node, item.ordinal, sequence, &at);
+                }
             }
             Body::Made(record) => self.book.encode(record, &mut value)?,
         }

@@ -16,6 +16,7 @@ use crate::frame::{AT_RECORD, Frame, Item, Step};
 use crate::intake::{Batch, Head, Intake, Source, Span, Taken};
 use crate::log::TopicPartition;
 use crate::node::NodeFault;
+use crate::only::KeyScope;
 use crate::outputs::{Drafts, Output, Reject, add_input_to_digest};
 use crate::plan::{Caps, MergeOrder, Role, StageSpec};
 use crate::tide::Tide;
@@ -103,8 +104,8 @@ pub struct Task {
     number: u32,
     book: Arc<SchemaBook>,
     graph: Graph,
-    tide: Tide,
-    intake: Intake,
+    pub(crate) tide: Tide,
+    pub(crate) intake: Intake,
     sequence: u64,
     epoch: u64,
     /// The last epoch with a flush.
@@ -115,6 +116,9 @@ pub struct Task {
     state_sum: u64,
     orphans: Vec<Bytes>,
     open: Open,
+    pub(crate) only: KeyScope,
+    /// Sequence numbers of outputs of the keys that `only` notes.
+    pub(crate) noted: Vec<u64>,
 }
 
 impl Task {
@@ -141,6 +145,8 @@ impl Task {
             unconfirmed_since_ms: None,
             state_sum: 0,
             orphans: Vec::new(),
+            only: KeyScope::All,
+            noted: Vec::new(),
         };
         task.engine.positions = task.intake.positions();
         Ok(task)
@@ -278,6 +284,10 @@ impl Task {
         for (position, taken) in (0..).zip(&batch.taken) {
             add_input_to_digest(&mut self.open.digests[taken.source], taken);
             self.open.counts[taken.source] += 1;
+            if self.passes_by(taken, skips) {
+                run.steps.push(self.step(stamp));
+                continue;
+            }
             match self.admit(taken, skips) {
                 Ok((record, key)) => {
                     let source = &self.intake.sources()[taken.source];
@@ -473,7 +483,13 @@ impl Task {
         let frame = Rc::new(Frame { before: run.before, steps: run.steps });
         let epoch =
             Epoch { frame: Rc::clone(&frame), inputs: run.inputs, skipped_timers: skips.timers.clone() };
+        if let Some(tracer) = self.graph.tracer() {
+            tracer.borrow_mut().begin_pass(self.epoch + 1);
+        }
         let nodes = self.graph.run(epoch).map_err(|fault| self.locate(fault, taken))?;
+        if let Some(tracer) = self.graph.tracer() {
+            tracer.borrow_mut().end_pass(taken);
+        }
         for (_, _, timer) in nodes.iter().flat_map(|node| &node.skipped) {
             if let Some((code, text)) = skips.timers.get(timer) {
                 self.open.skipped_timers.push(format_smolstr!("{timer}\n{code}\n{text}"));
@@ -490,8 +506,10 @@ impl Task {
             skipped_timers: &skips.timers,
             names: &self.graph.names().borrow(),
             book: &self.book,
+            only: &self.only,
+            tracer: self.graph.tracer(),
         };
-        let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest)?;
+        let outputs = drafts.seal(&mut self.sequence, &mut self.open.output_digest, &mut self.noted)?;
         self.open.outputs.extend(outputs);
         Ok(())
     }

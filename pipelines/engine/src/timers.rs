@@ -38,6 +38,14 @@ impl TimerQueue {
         self.waiting.contains_key(key)
     }
 
+    /// The timers that a key waits for. Walks all.
+    pub fn of(&self, key: &Key) -> Vec<Timer> {
+        if !self.holds(key) {
+            return Vec::new();
+        }
+        self.due.keys().filter(|timer| timer.key == *key).cloned().collect()
+    }
+
     /// Takes a timer back.
     pub fn cancel(&mut self, timer: &Timer) {
         if let Some(hash) = self.due.remove(timer) {

@@ -1,5 +1,6 @@
 //! The real logs, and what else meets the machine.
 
+pub mod bundle;
 pub mod clock;
 pub mod embedded;
 pub mod kafka;

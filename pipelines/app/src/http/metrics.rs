@@ -169,6 +169,12 @@ metrics! {
     log_up: Level<Alone>, "gauge", "tidewire_log_up", "1 while the log answers";
     log_probe: Value<Alone>, "gauge", "tidewire_log_probe_seconds", "Time that the log took to answer when it was last asked";
 
+    verify_epochs: Count<ByTask>, "counter", "tidewire_verify_epochs_total", "Epochs that `verify --follow` ran again and compared";
+    verify_records: Count<ByTask>, "counter", "tidewire_verify_records_total", "Input records of the epochs that `verify --follow` compared";
+    verify_differences: Count<ByTask>, "counter", "tidewire_verify_differences_total", "Stretches in which `verify --follow` found a difference";
+    verify_failures: Count<ByTask>, "counter", "tidewire_verify_failures_total", "Stretches that `verify --follow` could not run again";
+    verify_position: Level<ByTask>, "gauge", "tidewire_verify_position", "Number of the last epoch that `verify --follow` ran again";
+
     process_cpu: Seconds<Alone>, "counter", "process_cpu_seconds_total", "Processor time of the process";
     process_memory: Level<Alone>, "gauge", "process_resident_memory_bytes", "Memory of the process that is in RAM";
     process_virtual: Level<Alone>, "gauge", "process_virtual_memory_bytes", "Memory that the process mapped";

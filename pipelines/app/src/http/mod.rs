@@ -5,6 +5,7 @@ mod bounded;
 mod metrics;
 mod probe;
 mod process;
+mod verifying;
 mod watching;
 
 use std::future::IntoFuture as _;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 use board::Verdict;
 use bounded::Bounded;
 pub use metrics::{Described, METRICS};
+pub use verifying::Verifying;
 use watching::Watching;
 
 /// How long a worker may make no step before the process counts as stuck, where nothing else is said: longer than any
@@ -108,6 +110,11 @@ impl Http {
     /// Who looks on at the workers.
     pub fn watch(&self) -> Arc<dyn Watch> {
         Arc::clone(&self.watching) as Arc<dyn Watch>
+    }
+
+    /// Who shows a check beside production, in a process that has no workers.
+    pub fn verifying(&self) -> Verifying {
+        Verifying::new(Arc::clone(&self.watching))
     }
 }
 

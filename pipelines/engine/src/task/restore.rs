@@ -8,6 +8,7 @@ use tidewire_schemas::SchemaBook;
 use super::{EngineState, Task};
 use crate::cut::{Changelog, CutError};
 use crate::intake::Intake;
+use crate::only::KeyScope;
 use crate::plan::StageSpec;
 
 /// Why a task can not be restored from its changelog.
@@ -38,9 +39,21 @@ impl Task {
         book: Arc<SchemaBook>,
         changelog: &Changelog,
     ) -> Result<Self, RestoreError> {
+        Self::restored_in(spec, number, book, changelog, KeyScope::All)
+    }
+
+    /// The same with the entries of some keys alone, where the scope says so.
+    pub(crate) fn restored_in(
+        spec: Arc<StageSpec>,
+        number: u32,
+        book: Arc<SchemaBook>,
+        changelog: &Changelog,
+        scope: KeyScope,
+    ) -> Result<Self, RestoreError> {
         let mut task = Self::new(spec, number, book).map_err(RestoreError::Settings)?;
+        task.only = scope;
         let Some(marker) = changelog.marker() else { return Ok(task) };
-        (task.state_sum, task.orphans) = changelog.restore(&task.graph, &task.spec.nodes)?;
+        (task.state_sum, task.orphans) = changelog.restore(&task.graph, &task.spec.nodes, &task.only)?;
         let same = marker.positions.iter().zip(task.intake.sources()).all(|(position, source)| {
             position.topic == source.at.topic && u32::try_from(position.partition) == Ok(source.at.partition)
         });

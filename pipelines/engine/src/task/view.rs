@@ -1,7 +1,7 @@
 //! What a task shows of itself to those who look on: positions, time, and what its operators hold and did.
 
 use smol_str::SmolStr;
-use tidewire_contract::StateSize;
+use tidewire_contract::{Entry, Key, StateSize, Timer};
 use tidewire_schemas::EventTime;
 
 use super::Task;
@@ -10,6 +10,7 @@ use crate::intake::Source;
 use crate::log::TopicPartition;
 use crate::node::Work;
 use crate::plan::Role;
+use crate::trace::{Trace, TraceFilter, Tracer};
 
 /// A task at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,5 +87,47 @@ impl Task {
     /// Counts what the operators do from here, with the time they take if there is a clock.
     pub fn begin_count(&self, clock: Option<MonotonicNs>) {
         self.graph.begin_count(clock);
+    }
+
+    /// Notes the operators' calls from here on. What comes out stays the same.
+    pub fn begin_trace(&mut self, filter: TraceFilter) {
+        self.graph.set_tracer(Some(Tracer::new(filter)));
+    }
+
+    /// Hands over what was noted since it was asked for last.
+    pub fn take_trace(&mut self) -> Trace {
+        self.graph.tracer().map(|tracer| tracer.borrow_mut().take()).unwrap_or_default()
+    }
+
+    /// Whether calls are noted.
+    pub fn is_traced(&self) -> bool {
+        self.graph.tracer().is_some()
+    }
+
+    /// Notes no more calls.
+    pub fn end_trace(&mut self) {
+        self.graph.set_tracer(None);
+    }
+
+    /// The layout of an operator's state, as text.
+    pub fn layout_of(&self, node: usize) -> Option<String> {
+        self.graph.nodes().get(node).map(|node| node.borrow().state_layout().1)
+    }
+
+    /// What an operator keeps for a key, or for the task: the entries as a flush would write them.
+    pub fn state_of(&self, node: usize, key: Option<&str>) -> Vec<Entry> {
+        let names = self.graph.names().borrow();
+        let id = match key.map(|key| names.get(key)) {
+            // A key that the task never saw has no state.
+            Some(None) => return Vec::new(),
+            Some(id) => id,
+            None => None,
+        };
+        self.graph.nodes().get(node).map(|node| node.borrow().entries(id)).unwrap_or_default()
+    }
+
+    /// The timers that a key waits for at an operator.
+    pub fn timers_of(&self, node: usize, key: &Key) -> Vec<Timer> {
+        self.graph.nodes().get(node).map(|node| node.borrow().timers_of(key)).unwrap_or_default()
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct BlockHeader {
 
 /// A block under construction.
 #[derive(Debug)]
-pub(super) struct BlockBuilder {
+pub(crate) struct BlockBuilder {
     base: u64,
     before: Before,
     records: u32,
@@ -60,15 +60,15 @@ pub(super) struct BlockBuilder {
 
 /// A block as it goes into the store.
 #[derive(Debug)]
-pub(super) struct Built {
+pub(crate) struct Built {
     /// The store's value.
-    pub(super) value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
     /// The same, ready to be read.
-    pub(super) block: Block,
+    pub(crate) block: Block,
 }
 
 impl BlockBuilder {
-    pub(super) fn new(base: u64) -> Self {
+    pub(crate) fn new(base: u64) -> Self {
         Self {
             base,
             before: Before::base(base),
@@ -82,7 +82,7 @@ impl BlockBuilder {
     }
 
     /// Adds a record; offsets ascend.
-    pub(super) fn push(&mut self, offset: u64, appended_ms: u64, record: &NewRecord) {
+    pub(crate) fn push(&mut self, offset: u64, appended_ms: u64, record: &NewRecord) {
         if (self.records as usize).is_multiple_of(MARK_EVERY) {
             self.marks.push(Mark { position: self.body.len(), before: self.before });
         }
@@ -94,7 +94,7 @@ impl BlockBuilder {
     }
 
     /// Whether a record of that size at that offset still fits.
-    pub(super) fn has_room(&self, size: usize, offset: u64) -> bool {
+    pub(crate) fn has_room(&self, size: usize, offset: u64) -> bool {
         self.records == 0 || (self.body.len() + size <= BLOCK_BYTES && offset - self.base < MAX_BLOCK_SPAN)
     }
 
@@ -104,7 +104,7 @@ impl BlockBuilder {
     }
 
     /// The finished block.
-    pub(super) fn build(self) -> Built {
+    pub(crate) fn build(self) -> Built {
         let compressed = match self.body.len() >= MIN_COMPRESS_BYTES {
             true => Some(lz4_flex::block::compress(&self.body)).filter(|c| c.len() < self.body.len() / 8 * 7),
             false => None,
@@ -129,11 +129,11 @@ impl BlockBuilder {
 
 /// A block that was read and checked.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Base offset.
-    pub(super) base: u64,
+    pub(crate) base: u64,
     /// The offset after the block.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     body: Bytes,
     /// Where records begin, one in [`MARK_EVERY`].
     marks: Vec<Mark>,
@@ -144,7 +144,7 @@ const MARK_EVERY: usize = 32;
 
 impl Block {
     /// Reads a value of the store. The error says what is wrong with the bytes.
-    pub(super) fn decode(base: u64, value: &[u8]) -> Result<Self, String> {
+    pub(crate) fn decode(base: u64, value: &[u8]) -> Result<Self, String> {
         let header = BlockHeader::read(value)?;
         if crc32fast::hash(&value[CHECKED_FROM..]) != header.checksum {
             return Err("its checksum does not match".to_owned());
@@ -197,7 +197,7 @@ impl Block {
     }
 
     /// Records from `from` on.
-    pub(super) fn records_from(&self, from: u64) -> impl Iterator<Item = Logged> + '_ {
+    pub(crate) fn records_from(&self, from: u64) -> impl Iterator<Item = Logged> + '_ {
         let place = self.marks.partition_point(|mark| mark.before.next_offset <= from);
         let start = self.marks.get(place.saturating_sub(1)).copied();
         let start = start.unwrap_or(Mark { position: self.body.len(), before: Before::base(self.base) });
@@ -208,12 +208,12 @@ impl Block {
     }
 
     /// All records.
-    pub(super) fn records(&self) -> impl Iterator<Item = Logged> + '_ {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Logged> + '_ {
         self.records_from(self.base)
     }
 
     /// Bytes it takes in memory.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.body.len() + self.marks.len() * size_of::<Mark>() + size_of::<Self>()
     }
 }

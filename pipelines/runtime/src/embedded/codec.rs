@@ -17,9 +17,9 @@ use tidewire_engine::log_limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_RECORD
 
 /// A record with what only the log knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Logged {
+pub(crate) struct Logged {
     /// The record at its offset.
-    pub(super) stored: StoredRecord,
+    pub(crate) stored: StoredRecord,
     /// When it was appended, milliseconds since the epoch.
     pub(super) appended_ms: u64,
 }

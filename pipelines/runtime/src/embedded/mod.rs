@@ -3,9 +3,9 @@
 //! Records lie in blocks, many to a value of a key-value store, and a transaction is one atomic write to it. One process
 //! has the log open; others go through it ([`open_any`]).
 
-mod block;
+pub(crate) mod block;
 mod cache;
-mod codec;
+pub(crate) mod codec;
 mod compact;
 mod folder;
 mod index;
