@@ -26,7 +26,7 @@ use crate::interrupt;
 use crate::logging;
 use crate::open::{self, OpenLog, Place};
 use crate::pipeline::Deployment;
-use crate::recorded::pipelines;
+use crate::recorded::{as_recorded, pipelines};
 use crate::span::Span;
 use crate::table::grouped;
 use crate::verify::{self, Event, Job, Options, Progress, Summary, Tally};
@@ -152,7 +152,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         open::to_read_for(context, &deployment)?
     };
     let stages: Vec<Arc<StageSpec>> = match &args.file {
-        Some(file) => load_pipeline(file)?.pipeline.stages,
+        Some(file) => as_recorded(&*open.log, &load_pipeline(file)?)?,
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
     let tasks = chosen(args, &stages)?;
