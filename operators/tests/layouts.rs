@@ -8,8 +8,8 @@ use serde_json::Value;
 use tidewire_contract::{Entry, Interner, Layout, NodeLayout, Persist as _, Plain, StateLayout};
 use tidewire_operators::OPERATORS;
 use tidewire_schemas::{
-    Body, Instrument, MarkPrice, NewOrder, Order, OrderIntent, Quote, Record, RiskLimits, SentimentScore,
-    Trade,
+    Body, BookDelta, CancelOrder, ControlCommand, Instrument, MarkPrice, NewOrder, Order, OrderIntent, Quote,
+    ReplaceOrder, RiskLimits, SentimentScore, Trade,
 };
 
 /// Settings with which each operator can be made.
@@ -64,6 +64,10 @@ fn record(name: &str) -> Vec<u8> {
         "tidewire.RiskLimits" => body::<RiskLimits>(),
         "tidewire.SentimentScore" => body::<SentimentScore>(),
         "tidewire.Trade" => body::<Trade>(),
+        "tidewire.BookDelta" => body::<BookDelta>(),
+        "tidewire.CancelOrder" => body::<CancelOrder>(),
+        "tidewire.ReplaceOrder" => body::<ReplaceOrder>(),
+        "tidewire.ControlCommand" => body::<ControlCommand>(),
         other => panic!("add {other} to this list"),
     }
 }
@@ -118,7 +122,7 @@ fn put_plain(plain: Plain, random: &mut Random, out: &mut Vec<u8>) {
         }
         Plain::F32 => 1.5_f32.save(out),
         Plain::F64 => f64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).save(out),
-        Plain::Bool => (bytes[0] % 2 == 0).save(out),
+        Plain::Bool => bytes[0].is_multiple_of(2).save(out),
         Plain::Unit => {}
         Plain::Text => smol_str::SmolStr::new(format!("text {small}")).save(out),
         Plain::EventTime | Plain::ReceivedTime => small.save(out),
@@ -230,11 +234,4 @@ fn every_operators_state_is_shown_by_its_layout() {
             }
         }
     }
-}
-
-#[test]
-fn a_record_kept_as_state_is_named_as_it_is() {
-    // The list above is of kinds: this makes sure that their bytes are what the layouts read.
-    let bytes = body::<Order>();
-    assert!(Record::decode(tidewire_schemas::Kind::Order, &bytes).is_ok());
 }

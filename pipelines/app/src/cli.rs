@@ -22,8 +22,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// `verify` or `diff` found a difference.
-/// `verify` or `explain --prove` found a difference.
+/// `verify`, `diff` or `explain --prove` found a difference.
 pub const DIFFERS: u8 = 3;
 /// The pipeline file, or a setting of a backtest, has problems.
 pub const BAD_PIPELINE: u8 = 4;
@@ -35,8 +34,7 @@ Exit codes:
   0    done
   1    failed; the reason is on stderr
   2    the command line is wrong
-  3    `verify` or `diff` found a difference
-  3    `verify` or `explain --prove` found a difference
+  3    `verify`, `diff` or `explain --prove` found a difference
   4    the pipeline file has problems
   130  ended by a second Ctrl-C or SIGTERM, or because stopping took longer than `--stop-timeout`
 

@@ -39,13 +39,21 @@ pub fn pipelines(log: &dyn Log) -> anyhow::Result<Vec<Recorded>> {
             .with_context(|| {
                 format!("pipeline {} ran with a file that this build does not take", note.pipeline)
             })?;
-        let order = MergeOrder::from(note.merged_by);
-        if order != MergeOrder::default() {
-            let stages = loaded.pipeline.stages.iter();
-            loaded.pipeline.stages =
-                stages.map(|spec| Arc::new(StageSpec { order, ..StageSpec::clone(spec) })).collect();
-        }
+        loaded.pipeline.stages = merged_by(&note, &loaded.pipeline.stages);
         Ok(Recorded { note, loaded })
     });
     read.collect()
+}
+
+/// The stages of a pipeline file, set to the order in which the pipeline of that name ran on the log.
+pub fn as_recorded(log: &dyn Log, loaded: &Loaded) -> anyhow::Result<Vec<Arc<StageSpec>>> {
+    let ran: Vec<PipelineNote> = notes::all(log, PIPELINES)?;
+    let stages = &loaded.pipeline.stages;
+    let last = ran.iter().rev().find(|note| note.pipeline == loaded.pipeline.name);
+    Ok(last.map_or_else(|| stages.clone(), |note| merged_by(note, stages)))
+}
+
+fn merged_by(note: &PipelineNote, stages: &[Arc<StageSpec>]) -> Vec<Arc<StageSpec>> {
+    let order = MergeOrder::from(note.merged_by);
+    stages.iter().map(|spec| Arc::new(StageSpec { order, ..StageSpec::clone(spec) })).collect()
 }

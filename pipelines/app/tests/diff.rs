@@ -149,3 +149,32 @@ fn a_changed_setting_is_named_and_all_that_follows_from_it() {
         0,
     );
 }
+
+#[test]
+fn what_order_alone_makes_is_late_arrival() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    import(dir, "data");
+    for (prefix, order) in [("arrival", "availability"), ("time", "event"), ("again", "event")] {
+        let args = ["reprocess", "market-intel", "--into", prefix, "--order", order, "--data", "data"];
+        expect(dir, &args, &[], 0);
+    }
+    let same = json(dir, &["diff", "time", "again", "--data", "data"], 0);
+    assert!(same["counts"]["same"].as_u64().unwrap() > 1_000, "{}", same["counts"]);
+
+    // The recorder's clock is behind the venues': news is late by as much.
+    let found = json(dir, &["diff", "arrival", "time", "--data", "data"], 3);
+    assert_eq!(
+        (found["a"]["order"].as_str(), found["b"]["order"].as_str()),
+        (Some("availability"), Some("event"))
+    );
+    let causes = found["causes"].as_array().unwrap();
+    assert!(causes.iter().all(|cause| cause["cause"] == "late arrival"), "{}", found["causes"]);
+    assert_eq!((found["inputs"]["only_a"].as_u64(), found["inputs"]["only_b"].as_u64()), (Some(0), Some(0)));
+    let news = |cause: &&Value| cause["detail"]["topic"] == "market.sentiment.v1";
+    let late_by_ms = causes.iter().find(news).unwrap()["detail"]["late_by_ms"].as_i64().unwrap();
+    assert!((1_000..1_600).contains(&late_by_ms), "{late_by_ms}");
+
+    let (_, error) = expect(dir, &["diff", "arrival", "nope", "--data", "data"], &[], 1);
+    assert!(error.contains("there are again, arrival, time"), "{error}");
+}

@@ -3,14 +3,41 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidewire_schemas::EventTime;
 
-/// The log of one demo, which all tests look at; none of them writes.
+thread_local! {
+    /// A copy of the demo's folder for each test: a process that goes through another one ends with it.
+    static COPY: TempDir = {
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(&demo().path().join("data"), &copy.path().join("data"));
+        copy
+    };
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy_all(&entry.path(), &to),
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), to).unwrap()),
+            _ => {}
+        }
+    }
+}
+
+fn here(name: &str) -> PathBuf {
+    COPY.with(|copy| copy.path().join(name))
+}
+
+/// The log of one demo.
 fn demo() -> &'static TempDir {
     static DEMO: OnceLock<TempDir> = OnceLock::new();
     DEMO.get_or_init(|| {
@@ -29,7 +56,7 @@ fn command(args: &[&str], data: PathBuf) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    command(args, demo().path().join("data")).output().unwrap()
+    command(args, here("data")).output().unwrap()
 }
 
 fn ok(args: &[&str]) -> String {
@@ -142,12 +169,12 @@ fn a_bar_is_made_of_the_trades_of_its_window_and_the_average_follows_its_formula
     let value = &bar["value"];
     // By hand: the market trades of the instrument in the window, as they lie in the input.
     let (start, end) = (value["window_start"].as_str().unwrap(), value["window_end"].as_str().unwrap());
-    let in_window = |time: &str| (start..end).contains(&time);
+    let time_of = |text: &str| text.parse::<EventTime>().unwrap();
+    let window = time_of(start)..time_of(end);
     let ticks = lines(&["tail", "market.ticks.v1", "--key", bar["key"].as_str().unwrap(), "--json"]);
     let is_in = |tick: &&Value| {
-        // Within one second times are told apart by what follows the second.
-        let time = tick["value"]["event_time"].as_str().unwrap();
-        tick["kind"] == "Trade" && in_window(time) && tick["value"]["market"] == true
+        let time = time_of(tick["value"]["event_time"].as_str().unwrap());
+        tick["kind"] == "Trade" && window.contains(&time) && tick["value"]["market"] == true
     };
     let trades: Vec<&Value> = ticks.iter().filter(is_in).collect();
     let places: Vec<String> = trades
@@ -271,8 +298,32 @@ fn what_is_not_there_is_said_with_its_place() {
 }
 
 #[test]
+fn what_another_pipeline_file_gives_is_not_shown_as_what_happened() {
+    let shipped = include_str!("../../market-intel.toml");
+    let changed = here("changed.toml");
+    std::fs::write(&changed, shipped.replacen("period = 5\n", "period = 6\n", 1)).unwrap();
+    let changed = changed.to_str().unwrap();
+    let id = "trend:BTCUSDT.BINANCE_SPOT:0";
+    let output = run(&["explain", id, "--file", changed, "--prove", "--json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let explanation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(explanation["proof"]["verdict"], "differs");
+    let root = &explanation["root"];
+    assert!(root["made"].is_null());
+    let notes = root["notes"].to_string();
+    assert!(
+        notes.contains("this pipeline file, which is not the one that it ran with, gives something else"),
+        "{notes}"
+    );
+    assert!(notes.contains("a timer led to it: operator vector"), "{notes}");
+    // The file that it ran with gives the same.
+    let output = run(&["explain", id, "--prove"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn a_page_stands_alone() {
-    let page = demo().path().join("why.html");
+    let page = here("why.html");
     ok(&["explain", &an_order(), "--html", page.to_str().unwrap()]);
     let page = std::fs::read_to_string(page).unwrap();
     for wanted in ["<!doctype html>", "<details", "market.ticks.v1/", "maximum_order_value"] {

@@ -229,6 +229,7 @@ fn the_number_of_workers_does_not_show() {
     same(&one, &place.under("w2"));
     same(&one, &place.under("w4"));
     place.ok(&["verify", "--prefix", "w4"]);
+    place.ok(&["verify", "market-intel", "--prefix", "w1"]);
 }
 
 #[test]

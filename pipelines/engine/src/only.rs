@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         whole: Option<&mut Task>,
     ) -> Result<Option<(EpochRecord, Vec<Output>, Noted)>, OnlyError> {
         let record = loop {
-            match self.journal.next()? {
+            match self.journal.next_epoch()? {
                 Some(record) if unsigned(record.epoch) <= self.task.epoch() => {}
                 Some(record) if unsigned(record.epoch) <= self.until => break record,
                 _ => return Ok(None),

@@ -259,3 +259,76 @@ impl Tracer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(node: usize, given: std::ops::Range<u32>) -> Call {
+        let timer = Timer { at: EventTime::default(), key: Key::new("a"), tag: 0 };
+        let record = Record::from(tidewire_schemas::Trade::default());
+        Call {
+            number: 0,
+            epoch: 0,
+            pass: 0,
+            node,
+            key: Key::new("a"),
+            broadcast: false,
+            position: 0,
+            tick: AT_RECORD,
+            moment: Moment::default(),
+            took: Took::Timer(timer),
+            origin: None,
+            gave: given.map(|ordinal| Gave { ordinal, key: Key::new("a"), record: record.clone() }).collect(),
+            late: 0,
+            timers: Vec::new(),
+            state: None,
+        }
+    }
+
+    #[test]
+    fn only_what_the_filter_lets_through_is_noted_and_its_outputs_are_found() {
+        let keys = Some(BTreeSet::from([Key::new("a")]));
+        let states = TraceStates::Of(BTreeSet::from([2]));
+        let mut tracer = Tracer::new(TraceFilter { keys, nodes: Some(BTreeSet::from([0, 2])), states });
+        tracer.begin_pass(7);
+        assert!(tracer.begin(1, &Key::new("a"), false).is_none(), "another operator");
+        assert!(tracer.begin(0, &Key::new("b"), false).is_none(), "another key");
+        assert!(tracer.begin(0, &Key::new("b"), true).is_some(), "broadcast concerns all keys");
+        for (node, given) in [(0, 3..5), (0, 5..5), (2, 0..1)] {
+            if let Some(noting) = tracer.begin(node, &Key::new("a"), false) {
+                assert_eq!(noting.state, noting.number == 2);
+                tracer.note(noting, call(node, given));
+            }
+        }
+        tracer.end_pass(&[]);
+        let at = TopicPartition::new("t", 0);
+        for (sequence, (node, ordinal)) in (1..).zip([(0, 2), (0, 3), (0, 4), (0, 5), (1, 3), (2, 0), (2, 1)])
+        {
+            tracer.sent(node, ordinal, sequence, &at);
+        }
+        tracer.begin_pass(7);
+        if let Some(noting) = tracer.begin(2, &Key::new("a"), false) {
+            tracer.note(noting, call(2, 0..0));
+        }
+        let trace = tracer.take();
+        let calls: Vec<_> = trace.calls.iter().map(|call| (call.number, call.epoch, call.pass)).collect();
+        assert_eq!(calls, [(2, 7, 0), (3, 7, 0), (4, 7, 0), (5, 7, 1)]);
+        let sent: Vec<u64> = trace.sent.iter().map(|sent| sent.sequence).collect();
+        assert_eq!(sent, [2, 3, 6]);
+        assert_eq!(tracer.take().calls, [], "it was handed over");
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound_and_the_rest_is_counted() {
+        let mut tracer = Tracer::new(TraceFilter::default());
+        tracer.begin_pass(1);
+        for _ in 0..MAX_CALLS + 3 {
+            if let Some(noting) = tracer.begin(0, &Key::new("a"), false) {
+                tracer.note(noting, call(0, 0..0));
+            }
+        }
+        let trace = tracer.take();
+        assert_eq!((trace.calls.len(), trace.dropped), (MAX_CALLS, 3));
+    }
+}

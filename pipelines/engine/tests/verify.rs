@@ -116,6 +116,8 @@ fn a_time_stands_for_the_epochs_whose_stream_time_lies_there() {
     assert_eq!(find(&driver, at(stream(place)), None).unwrap().from, Some(number));
     assert_eq!(find(&driver, at(stream(place - 1) + 1), None).unwrap().from, Some(number));
     assert_eq!(find(&driver, None, at(stream(place) - 1)).unwrap().to, number - 1);
+    let same = records.iter().rfind(|record| record.stream_time_ms == Some(stream(place))).unwrap().epoch;
+    assert_eq!(i64::try_from(find(&driver, None, at(stream(place))).unwrap().to), Ok(same));
     let found = find(&driver, at(-5), at(i64::from(i32::MAX))).unwrap();
     assert_eq!((found.from, found.to), (Some(1), records.len() as u64), "the whole is within");
     let error = find(&driver, at(stream(records.len() - 1) + 1), None).unwrap_err();
@@ -213,6 +215,40 @@ fn of_what_differs_for_one_cause_the_operator_furthest_up_is_named() {
 }
 
 #[test]
+fn what_differs_before_the_range_is_not_called_a_difference_within_it() {
+    let driver = ran(|spec| {
+        spec.outputs.truncate(1);
+        spec.outputs[0].from = vec![0, 1];
+    });
+    let records = epochs(&driver, 0);
+    // How many outputs of an epoch came of a timer of an operator.
+    let made = |record: &EpochRecord, operator: &str| {
+        let last = record.closing_sequence;
+        let ids: Vec<String> =
+            (last - record.output_count + 1..=last).map(|n| format!("features/0/{n}")).collect();
+        let outputs = driver.records("features.values.v1");
+        let of = outputs.iter().filter(|(_, stored)| {
+            let header = |name| String::from_utf8_lossy(stored.record.header(name).unwrap()).into_owned();
+            ids.contains(&header("tw-id")) && header("tw-cause").starts_with(&format!("timer:{operator}/"))
+        });
+        of.count()
+    };
+    let place = (10..records.len()).find(|place| {
+        let since = records[..*place].iter().rev().take_while(|record| !record.flush);
+        let record = &records[*place];
+        since.clone().any(|record| made(record, "long") > 0)
+            && made(record, "long") == 0
+            && made(record, "short") > 0
+            && !record.flush
+    });
+    let from = u64::try_from(records[place.unwrap()].epoch).unwrap();
+    let other = changed(&driver, |spec| spec.outputs[0].from = vec![0]);
+    let report = verify_with(&driver, &other, Some(from), Some(from)).unwrap();
+    assert!(report.not_compared > 0 && report.compared > 0, "{report:?}");
+    assert_eq!(report.difference, None);
+}
+
+#[test]
 fn operators_that_no_topic_shows_are_named_as_where_it_may_have_begun() {
     let driver = ran(|spec| {
         spec.outputs.retain(|output| output.topic == "signals.v1");
@@ -232,6 +268,17 @@ fn state_that_differs_before_any_output_does_is_named_by_its_operator() {
     assert_eq!(difference.what, "state of another digest");
     assert_eq!(difference.operator.as_deref(), Some("long"));
     assert!(difference.key.unwrap().ends_with(".X"));
+}
+
+#[test]
+fn an_operator_that_fails_where_it_did_not_is_a_difference() {
+    let driver = ran(|_| {});
+    // Timers that wait in the cut belong to windows of another length: their operator panics at the first one.
+    let other = changed(&driver, |spec| spec.nodes[1].settings = "width_ms = 7000".parse().unwrap());
+    let difference = verify_with(&driver, &other, Some(20), None).unwrap().difference.unwrap();
+    assert_eq!(difference.operator.as_deref(), Some("long"), "{difference:?}");
+    assert!(difference.what.starts_with("fails now: panic"), "{}", difference.what);
+    assert!(difference.cause.unwrap().starts_with("timer:long/"));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub use state::RunState;
 
 /// Virtual time of one round, in milliseconds: one transaction each.
 pub const ROUND_MS: i64 = 1_000;
+/// How often it is looked whether others write to the run's topics.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long a group may take to place the tasks.
 const PLACING: Duration = Duration::from_secs(60);
 /// How often it is looked whether the group has placed the tasks.
@@ -235,6 +237,8 @@ struct Run<'a> {
     state: RunState,
     epochs: Epochs,
     resumed_ms: Option<i64>,
+    /// When it was last looked whether others write to the run's topics.
+    checked: Option<Instant>,
 }
 
 impl<'a> Run<'a> {
@@ -279,7 +283,20 @@ impl<'a> Run<'a> {
         let epochs = makes.resumes.unwrap_or_default();
         let (offsets, state_topic) = (Offsets::default(), options.state_topic.clone());
         let state = before.unwrap_or_default();
-        Ok(Self { log, book, stages, parts, hands, member, offsets, state_topic, state, epochs, resumed_ms })
+        Ok(Self {
+            log,
+            book,
+            stages,
+            parts,
+            hands,
+            member,
+            offsets,
+            state_topic,
+            state,
+            epochs,
+            resumed_ms,
+            checked: None,
+        })
     }
 
     fn drive(
@@ -320,7 +337,7 @@ impl<'a> Run<'a> {
                 .commit(transaction)
                 .map_err(|error| RunError::Commit { virtual_ms: horizon_ms, error })?;
             self.offsets.committed(&**self.log, written.iter().map(|(at, _)| at));
-            self.check_alone(&written)?;
+            self.check_alone(end == End::Last)?;
             on_progress(&Progress {
                 virtual_ms: horizon_ms,
                 began_ms: self.state.began_ms,
@@ -449,15 +466,18 @@ impl<'a> Run<'a> {
         Ok(parts)
     }
 
-    /// Offsets were given out ahead of the commit: the log must agree.
-    fn check_alone(&self, written: &[(TopicPartition, Vec<NewRecord>)]) -> Result<(), RunError> {
+    /// Offsets were given out ahead of the commit: the log must agree. Asked now and then, for each partition is a
+    /// question to a broker.
+    fn check_alone(&mut self, is_last: bool) -> Result<(), RunError> {
+        if !is_last && self.checked.is_some_and(|checked| checked.elapsed() < CHECK_EVERY) {
+            return Ok(());
+        }
+        self.checked = Some(Instant::now());
         for (at, expected) in self.offsets.ends() {
-            if written.iter().any(|(other, _)| other == at) {
-                let found = self.log.bounds(at)?.high_watermark;
-                // The record that ends a transaction is written a moment after the commit.
-                if !(expected - self.log.offsets_of_commit()..=expected).contains(&found) {
-                    return Err(RunError::NotAlone { at: at.clone(), found, expected });
-                }
+            let found = self.log.bounds(at)?.high_watermark;
+            // The record that ends a transaction is written a moment after the commit.
+            if !(expected - self.log.offsets_of_commit()..=expected).contains(&found) {
+                return Err(RunError::NotAlone { at: at.clone(), found, expected });
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ pub fn cut_records(
 ) -> anyhow::Result<()> {
     let wanted = last_of_each_key(log, at, marker)?;
     let mut reader = Partition::from_start(log, at.clone())?;
-    while let Some(stored) = reader.next()?.filter(|stored| stored.offset <= marker) {
+    while let Some(stored) = reader.next_record()?.filter(|stored| stored.offset <= marker) {
         let Some(key) = &stored.record.key else { continue };
         let is_marker = is_marker_key(key);
         // What belongs to the task as a whole comes from broadcast and control records, which are whole as well.
@@ -40,7 +40,7 @@ pub fn cut_records(
 pub fn last_of_each_key(log: &dyn Log, at: &TopicPartition, until: u64) -> Result<BTreeSet<u64>, LogError> {
     let mut last: BTreeMap<Bytes, u64> = BTreeMap::new();
     let mut reader = Partition::from_start(log, at.clone())?;
-    while let Some(stored) = reader.next()?.filter(|stored| stored.offset < until) {
+    while let Some(stored) = reader.next_record()?.filter(|stored| stored.offset < until) {
         let Some(key) = stored.record.key else { continue };
         match stored.record.value {
             Some(_) => last.insert(key, stored.offset),

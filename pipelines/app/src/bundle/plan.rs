@@ -78,7 +78,7 @@ impl TaskPlan {
         };
         plan.take_positions();
         let mut journal = Journal::new(log, spec, book, task)?;
-        while let Some(record) = journal.next()? {
+        while let Some(record) = journal.next_epoch()? {
             if number(record.epoch) > to {
                 break;
             }
@@ -111,9 +111,15 @@ impl TaskPlan {
             }
         })?;
         if let Some(difference) = report.difference {
+            let why = match &difference.operator {
+                Some(operator) => {
+                    format!("a result of operator {operator} depends on other keys, which it must not")
+                }
+                None => "a bundle of some keys needs the build and file that ran".to_owned(),
+            };
             bail!(
-                "{}/{}: epoch {} run again for these keys alone differs from what was recorded: {}. A bundle of some keys \
-                 needs the build and file that ran; leave `--key` out to bundle all of them",
+                "{}/{}: epoch {} run again for these keys differs from what was recorded: {}: {why}; leave `--key` out to \
+                 bundle all of them",
                 self.spec.name,
                 self.task,
                 difference.epoch,
@@ -194,7 +200,7 @@ fn epochs(
     };
     let mut journal = Journal::new(log, spec, book, task)?;
     let mut found: Option<(u64, u64)> = None;
-    while let Some(record) = journal.next()? {
+    while let Some(record) = journal.next_epoch()? {
         let epoch = number(record.epoch);
         match &mut found {
             None if begins(&record) => {

@@ -167,7 +167,7 @@ impl Writing<'_> {
         for at in all {
             let mut reader = Partition::from_start(self.log, at.clone())?;
             let mut is_begun = false;
-            while let Some(mut stored) = reader.next()? {
+            while let Some(mut stored) = reader.next_record()? {
                 let Some(record) = epoch_record(&stored, self.book) else { continue };
                 let is_wanted = |plan: &&TaskPlan| {
                     plan.spec.epochs_topic() == at.topic

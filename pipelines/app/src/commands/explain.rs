@@ -14,7 +14,7 @@ use crate::cli::{self, Context};
 use crate::explain::{Explainer, html, text};
 use crate::files::load_pipeline;
 use crate::open;
-use crate::recorded::pipelines;
+use crate::recorded::{as_recorded, pipelines};
 
 /// What led to a record, back to the ticks and news that it comes from: who made each record on the way, what made it
 /// act, the inputs it had gathered, its state before and what changed of it, its settings, and for orders each check with
@@ -65,7 +65,7 @@ enum Every {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let open = open::to_read(context)?;
     let stages = match &args.file {
-        Some(file) => load_pipeline(file)?.pipeline.stages,
+        Some(file) => as_recorded(&*open.log, &load_pipeline(file)?)?,
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
     let explainer = Explainer::new(&*open.log, &open.book, stages, usize::from(args.depth));

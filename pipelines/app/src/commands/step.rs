@@ -17,7 +17,7 @@ use crate::explain::steps::{self, Breakpoint, EpochSteps, Go, Step};
 use crate::explain::{Condition, plain, text};
 use crate::files::load_pipeline;
 use crate::open;
-use crate::recorded::pipelines;
+use crate::recorded::{as_recorded, pipelines};
 
 /// Most entries of a list in a state that are shown.
 const MAX_STATE_ITEMS: usize = 6;
@@ -101,7 +101,7 @@ impl FromStr for EpochAt {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let open = open::to_read(context)?;
     let stages = match &args.file {
-        Some(file) => load_pipeline(file)?.pipeline.stages,
+        Some(file) => as_recorded(&*open.log, &load_pipeline(file)?)?,
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
     let spec = stage(&stages, &args.stage, args.task)?;

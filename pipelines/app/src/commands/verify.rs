@@ -24,15 +24,17 @@ use crate::files::load_pipeline;
 use crate::http::{Http, HttpOptions, STALL_AFTER};
 use crate::interrupt;
 use crate::logging;
-use crate::open::{self, OpenLog};
+use crate::open::{self, OpenLog, Place};
 use crate::pipeline::Deployment;
-use crate::recorded::pipelines;
+use crate::recorded::{as_recorded, pipelines};
 use crate::span::Span;
 use crate::table::grouped;
 use crate::verify::{self, Event, Job, Options, Progress, Summary, Tally};
 
 /// How often new cuts are looked for where nothing is said.
 const EVERY: Duration = Duration::from_secs(10);
+/// Threads on Kafka where nothing is said: so many places of one partition can be read at once.
+const MAX_DEFAULT_ON_KAFKA: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 /// How often the line on the terminal is written anew.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 
@@ -65,7 +67,7 @@ pub struct Args {
     /// The last epoch: its number, or a time that stands for the last epoch at or before that stream time.
     #[arg(long, value_name = "EPOCH|TIME", value_parser = edge)]
     to: Option<Edge>,
-    /// Threads [default: one for each core]. The result does not depend on it.
+    /// Threads [default: one for each core, on Kafka at most 8]. The result does not depend on it.
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
     /// Verify this share of the stretches between cuts, such as 10%, drawn by a hash of stage, task and cut.
@@ -93,8 +95,10 @@ impl Args {
         self.follow || self.every.is_some()
     }
 
-    fn options(&self) -> Options {
+    fn options(&self, place: &Place) -> Options {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let is_kafka = matches!(place, Place::Kafka(_));
+        let cores = if is_kafka { cores.min(MAX_DEFAULT_ON_KAFKA) } else { cores };
         Options {
             range: Range { from: self.from, to: self.to },
             sample: self.sample.map(|share_ppm| Sample { share_ppm, seed: self.seed }),
@@ -133,6 +137,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Some(file) => load_pipeline(file)?.pipeline.deployment,
         None => Deployment::default(),
     };
+    if args.follows() && context.bundle().is_some() {
+        bail!("a bundle does not grow: leave out `--follow` and `--every`");
+    }
     let open = if args.follows() {
         match open::to_follow(context, &deployment, &stop)? {
             Some(open) => open,
@@ -145,11 +152,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         open::to_read_for(context, &deployment)?
     };
     let stages: Vec<Arc<StageSpec>> = match &args.file {
-        Some(file) => load_pipeline(file)?.pipeline.stages,
+        Some(file) => as_recorded(&*open.log, &load_pipeline(file)?)?,
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
     let tasks = chosen(args, &stages)?;
-    let options = args.options();
+    let options = args.options(&open.place);
     if let Some(bundle) = open.bundle() {
         say_what_it_holds(bundle)?;
         if bundle.about().is_restricted() {

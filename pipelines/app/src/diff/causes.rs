@@ -262,15 +262,14 @@ impl<'a> Tracer<'a> {
         }
         let until_ms = difference.last_ms();
         let read_whole = feeding.external.iter().filter(|(_, any)| **any).map(|(topic, _)| topic);
-        let found = late.before(&difference.subjects, until_ms);
-        let found = found.or_else(|| late.of_topics(read_whole, until_ms));
+        let found = late.before(&difference.subjects, read_whole, until_ms);
         // Where nothing but the order differs, the order is the cause; which record is then the nearest guess in time,
         // since the time of a task is moved by all of its records.
         let only_order = self.evidence.settings.is_empty()
             && self.evidence.code.is_none()
             && self.evidence.inputs.compared
             && self.evidence.inputs.only_one.is_empty();
-        found.or_else(|| if only_order { late.of_topics(feeding.external.keys(), until_ms) } else { None })
+        found.or_else(|| if only_order { late.before(&[], feeding.external.keys(), until_ms) } else { None })
     }
 
     /// A topic that no stage writes: an input.

@@ -19,6 +19,8 @@ use crate::records::{Reader, text};
 const MAX_KEPT: usize = 1_000_000;
 /// Most keys of which the most delayed record is kept.
 const MAX_KEYS: usize = 200_000;
+/// Most late records of a key or topic, the last ones, among which the one that bears most is looked for.
+const MAX_LOOKED_AT: usize = 32;
 /// How often progress is told, in records.
 const TELL_EVERY: u64 = 16_384;
 
@@ -118,30 +120,29 @@ impl Late {
             .max_by_key(|place| (self.records[*place].is_reordered, self.records[*place].late_by_ms))
     }
 
-    /// The last record out of order about any of these, up to a time; else one that was only delayed.
-    pub fn before(&self, subjects: &[SmolStr], ms: i64) -> Option<usize> {
-        self.last_before(subjects.iter().filter_map(|subject| self.by_subject.get(subject)), ms)
-    }
-
-    /// The same of these topics, whatever it is about.
-    pub fn of_topics<'a>(&self, topics: impl Iterator<Item = &'a SmolStr>, ms: i64) -> Option<usize> {
-        self.last_before(topics.filter_map(|topic| self.by_topic.get(topic)), ms)
-    }
-
-    fn last_before<'a>(&self, lists: impl Iterator<Item = &'a Vec<usize>>, ms: i64) -> Option<usize> {
-        let mut best: Option<(bool, i64, usize)> = None;
+    /// The record up to a time that bears most on what is about any of these, or follows from these topics, whatever it
+    /// is about: of those that came last the one that came latest, and of like ones the last.
+    pub fn before<'a>(
+        &self,
+        subjects: &[SmolStr],
+        topics: impl Iterator<Item = &'a SmolStr>,
+        ms: i64,
+    ) -> Option<usize> {
+        let related = subjects.iter().filter_map(|subject| self.by_subject.get(subject));
+        let lists = related.chain(topics.filter_map(|topic| self.by_topic.get(topic)));
+        let mut found: Vec<usize> = Vec::new();
         for list in lists {
             let end = list.partition_point(|place| self.records[*place].record.event_time_ms <= ms);
-            // The last one out of order decides. Of those that were only delayed there is one a key.
-            for place in list[..end].iter().rev() {
-                let late = &self.records[*place];
-                best = best.max(Some((late.is_reordered, late.record.event_time_ms, *place)));
-                if late.is_reordered {
-                    break;
-                }
-            }
+            found.extend(&list[end.saturating_sub(MAX_LOOKED_AT)..end]);
         }
-        best.map(|(_, _, place)| place)
+        let lateness = |place: &usize| self.records[*place].late_by_ms;
+        // What came out of order comes first; a record that was only delayed stands in where there is none.
+        if found.iter().any(|place| self.records[*place].is_reordered) {
+            found.retain(|place| self.records[*place].is_reordered);
+        }
+        let least = found.iter().map(lateness).max()? / 2;
+        found.retain(|place| lateness(place) >= least);
+        found.into_iter().max_by_key(|place| (self.records[*place].record.event_time_ms, *place))
     }
 
     fn push(&mut self, late: LateInput) {

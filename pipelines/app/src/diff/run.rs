@@ -11,12 +11,13 @@ use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_schemas::{EpochRecord, EventTime, SchemaBook};
 
-use crate::notes;
 use crate::recorded::{Recorded, pipelines};
 use crate::records::{Reader, hex};
 
 /// Where a reprocessed run notes how it was made.
 const REPROCESS: &str = "_reprocess";
+/// The key under which it does.
+const MADE_KEY: &[u8] = b"run";
 
 /// In which order a run took its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub struct Run {
 /// What a reprocessed run notes of how it was made.
 #[derive(Deserialize)]
 struct MadeNote {
-    order: Option<String>,
+    order: String,
     from_ms: Option<i64>,
     to_ms: Option<i64>,
 }
@@ -77,9 +78,8 @@ impl Run {
     pub fn of(name: &str, place: &str, log: Arc<dyn Log>, book: Arc<SchemaBook>) -> anyhow::Result<Self> {
         let pipelines = pipelines(&*log)?;
         let epochs = Epochs::read(&*log, &book, &pipelines)?;
-        let made = notes::all::<MadeNote>(&*log, REPROCESS)?;
-        let made = made.into_iter().filter(|note| note.order.is_some()).next_back();
-        let order = match made.as_ref().and_then(|note| note.order.as_deref()) {
+        let made = made(&*log)?;
+        let order = match made.as_ref().map(|note| note.order.as_str()) {
             Some("availability") => Order::Availability,
             Some(_) => Order::Event,
             None if pipelines.iter().all(|recorded| recorded.note.synchronised) => Order::Event,
@@ -118,6 +118,24 @@ impl Run {
     pub fn stages(&self) -> Vec<Arc<StageSpec>> {
         self.pipelines.iter().flat_map(|recorded| recorded.stages().to_vec()).collect()
     }
+}
+
+/// What was noted of how a run was made, if it was reprocessed.
+fn made(log: &dyn Log) -> anyhow::Result<Option<MadeNote>> {
+    if log.topic(REPROCESS)?.is_none() {
+        return Ok(None);
+    }
+    let mut reader = Reader::from_start(log, TopicPartition::new(REPROCESS, 0))?;
+    let mut last = None;
+    while let Some(stored) = reader.next(log)? {
+        if stored.record.key.as_deref() == Some(MADE_KEY) {
+            let value = stored.record.value.as_deref().unwrap_or_default();
+            last = Some(serde_json::from_slice(value).with_context(|| {
+                format!("{REPROCESS}-0, offset {}: how the run was made can not be read", stored.offset)
+            })?);
+        }
+    }
+    Ok(last)
 }
 
 /// What the epoch records of a run say.

@@ -187,7 +187,7 @@ fn compare_limits(a: &Pipeline, b: &Pipeline, found: &mut Vec<Change>) {
     let by_key = |pipeline: &Pipeline| -> BTreeMap<SmolStr, Value> {
         let described = pipeline.limits.iter().map(|limit| {
             let value = json_of(&book, &Record::from(limit.clone()));
-            (SmolStr::from(limits_key(limit)), value["value"].clone())
+            (limits_key(limit), value["value"].clone())
         });
         described.collect()
     };

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tidewire_contract::{Key, TimerChange};
+use tidewire_contract::Key;
 use tidewire_engine::frame::TimerCause;
 use tidewire_engine::identity::{CAUSE_HEADER, ID_HEADER, Identity};
 use tidewire_engine::log::{NewRecord, StoredRecord, TopicPartition};
-use tidewire_engine::plan::Upstream;
-use tidewire_engine::trace::{Call, Took};
+use tidewire_engine::trace::Took;
 use tidewire_schemas::{EventTime, Record};
 
 use super::find::parse_place;
 use super::session::{Need, Session, Stop, TaskId};
 use super::states::{changes, shown};
-use super::stretch::{ItemId, upstream};
+use super::stretch::ItemId;
 use super::tree::{Brief, Made, TreeNode};
 use super::words;
 use crate::records::{Shower, Shown, hex, text};
@@ -52,7 +51,7 @@ pub struct Grower<'s, 'a> {
     pub depth: usize,
     /// Of a feature vector, only this value.
     pub focus: Option<String>,
-    seen: BTreeMap<RecordId, usize>,
+    pub(super) seen: BTreeMap<RecordId, usize>,
     /// Calls whose states are wanted, by stretch.
     pub numbers: BTreeMap<usize, BTreeSet<u64>>,
     /// Records in the tree.
@@ -151,11 +150,17 @@ impl<'s, 'a> Grower<'s, 'a> {
             if level == 0 {
                 self.run_again = held.output(id.sequence).map(|output| self.fields_of(&output.record));
             }
-            let build = &*epoch.build_digest == self.session.stages[task.0].build_digest.as_slice();
-            let whose = if build { "this build" } else { "this build, which is not the one that made it," };
+            let spec = &self.session.stages[task.0];
+            let whose = if *epoch.build_digest != spec.build_digest {
+                "this build, which is not the one that made it,"
+            } else if *epoch.pipeline_digest != spec.pipeline_digest {
+                "this pipeline file, which is not the one that it ran with,"
+            } else {
+                "this build"
+            };
             node.notes.push(format!(
                 "{whose} gives something else in epoch {differing} of {}/{} ({what}): what happened inside is not known \
-                 from it; run the recorded build ({}). What its headers tell follows",
+                 from it; run the recorded build ({}) with the recorded file. What its headers tell follows",
                 id.stage, id.task, hex(&epoch.build_digest)
             ));
             self.by_headers(&stored, level, &mut node)?;
@@ -254,7 +259,7 @@ impl<'s, 'a> Grower<'s, 'a> {
     }
 
     /// A record as it lies in the log, without what led to it.
-    fn leaf(&self, at: &TopicPartition, stored: &StoredRecord) -> TreeNode {
+    pub(super) fn leaf(&self, at: &TopicPartition, stored: &StoredRecord) -> TreeNode {
         let record = &stored.record;
         let header = |name| record.header(name).map(|value| text(value));
         let (kind, value, notes) = match Shower::new(self.session.book).show(record.value.as_deref()) {
@@ -359,6 +364,7 @@ impl<'s, 'a> Grower<'s, 'a> {
             position: call.position,
             timers: call.timers.iter().map(words::timer_change).collect(),
             same_build: build == past.spec.build_digest,
+            same_file: record.is_some_and(|record| *record.pipeline_digest == past.spec.pipeline_digest),
             build: hex(&build),
             from_cut: stretch.began_after,
             ..Made::default()
@@ -388,115 +394,6 @@ impl<'s, 'a> Grower<'s, 'a> {
         node.made = Some(Box::new(made));
         Ok(())
     }
-
-    /// What made the operator act: a record, or a timer with the call that set it.
-    fn cause(
-        &mut self,
-        within: Within,
-        call: &Call,
-        level: usize,
-    ) -> Result<(Option<TreeNode>, Vec<TreeNode>), Stop> {
-        let Took::Timer(timer) = &call.took else {
-            return Ok((self.took(within, call, "cause", level + 1)?, Vec::new()));
-        };
-        let mut children = Vec::new();
-        let stretch = &self.session.stretches[within.stretch].1;
-        let sets = |change: &TimerChange| matches!(change, TimerChange::Set { key, at, tag } if *key == timer.key && *at == timer.at && *tag == timer.tag);
-        let setter = stretch.earlier(call).find(|earlier| earlier.timers.iter().any(sets));
-        if let Some(setter) = setter {
-            children.extend(self.took(within, setter, "set the timer", level + 1)?);
-        }
-        Ok((None, children))
-    }
-
-    /// The record that moved time up to a timer: it has nothing else to do with it, so what led to it is left out.
-    fn moved_time(&mut self, at: &TopicPartition, offset: u64, level: usize) -> Result<TreeNode, Stop> {
-        let Ok(stored) = self.session.record(at, offset)? else {
-            return self.record(at, offset, "moved time on", level + 1);
-        };
-        if Identity::of(&stored.record).is_none() {
-            return self.record(at, offset, "moved time on", level + 1);
-        }
-        let mut node = self.leaf(at, &stored);
-        "moved time on".clone_into(&mut node.role);
-        if let Some(number) = self.seen.get(&RecordId::Place(at.clone(), offset)) {
-            (node.number, node.shown_elsewhere) = (*number, true);
-        }
-        Ok(node)
-    }
-
-    /// The record that a call took.
-    pub fn took(
-        &mut self,
-        within: Within,
-        call: &Call,
-        role: &str,
-        level: usize,
-    ) -> Result<Option<TreeNode>, Stop> {
-        let Took::Record { ordinal, record, .. } = &call.took else {
-            return Ok(None);
-        };
-        match upstream(&self.session.past(within.task), call) {
-            Some(Upstream::Node(maker)) => {
-                let item = (call.epoch, call.pass, maker, *ordinal);
-                if let Some(node) = self.item(within, item, role, level)? {
-                    return Ok(Some(node));
-                }
-                if role == "cause" && self.session.keys_of(within.task, within.sequence).is_none() {
-                    let epoch = i64::try_from(call.epoch).unwrap_or(i64::MAX);
-                    return Err(Stop::Need(Need::Keys {
-                        task: within.task,
-                        epoch,
-                        sequence: within.sequence,
-                    }));
-                }
-                let mut node = of_record(record, &call.key);
-                role.clone_into(&mut node.role);
-                node.notes.push("it was made for another key, which was not followed".to_owned());
-                Ok(Some(node))
-            }
-            _ => match self.origin(within, call) {
-                Some((at, offset)) => self.record(&at, offset, role, level).map(Some),
-                None => Ok(None),
-            },
-        }
-    }
-
-    /// The log record at a call's position.
-    pub fn origin(&self, within: Within, call: &Call) -> Option<(TopicPartition, u64)> {
-        let (source, offset) = call.origin?;
-        let spec = &self.session.stages[within.task.0];
-        let sources = tidewire_engine::intake::Source::of_task(spec, within.task.1);
-        Some((sources.get(source)?.at.clone(), offset))
-    }
-
-    /// What a call took, in short, with its place if it lies in the log.
-    pub fn brief_taken(&self, within: Within, call: &Call) -> Result<Brief, Stop> {
-        let Took::Record { ordinal, record, .. } = &call.took else { return Ok(Brief::default()) };
-        match upstream(&self.session.past(within.task), call) {
-            Some(Upstream::Node(maker)) => {
-                self.brief_of(within, (call.epoch, call.pass, maker, *ordinal), record, &call.key)
-            }
-            _ => {
-                let place = self.origin(within, call).map(|(at, offset)| place_text(&at, offset));
-                Ok(Brief { place, ..brief(record, &call.key) })
-            }
-        }
-    }
-
-    fn brief_of(&self, within: Within, item: ItemId, record: &Record, key: &Key) -> Result<Brief, Stop> {
-        let mut short = brief(record, key);
-        let stretch = &self.session.stretches[within.stretch].1;
-        if let Some(sequence) = stretch.sequence_of(item)
-            && let Some(output) = stretch.output(sequence)
-        {
-            let stage = self.session.stages[within.task.0].name.clone();
-            let id = Identity { stage, task: within.task.1, sequence };
-            let offset = self.session.offset_of(&output.at, &id)?;
-            short.place = offset.map(|offset| place_text(&output.at, offset));
-        }
-        Ok(short)
-    }
 }
 
 /// `topic/partition@offset`.
@@ -515,7 +412,7 @@ pub fn brief(record: &Record, key: &Key) -> Brief {
     }
 }
 
-fn of_record(record: &Record, key: &Key) -> TreeNode {
+pub(super) fn of_record(record: &Record, key: &Key) -> TreeNode {
     let Brief { kind, key, event_time, value, .. } = brief(record, key);
     TreeNode { kind, key, event_time, value, ..TreeNode::default() }
 }

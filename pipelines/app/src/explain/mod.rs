@@ -2,6 +2,7 @@
 
 mod condition;
 mod find;
+mod follow;
 mod gather;
 mod grow;
 pub mod html;
@@ -158,9 +159,10 @@ fn finish(
         None => words::why(&root, &after),
     };
     let mut notes = Vec::new();
-    if root.made.as_ref().is_some_and(|made| !made.same_build) {
+    if root.made.as_ref().is_some_and(|made| !made.same_build || !made.same_file) {
         notes.push(
-            "another build made this record; this one gives the same bytes, so what it shows is what happened"
+            "another build or pipeline file made this record. This one gives the same outputs; what passed between \
+             operators is on no topic, and is shown as this one does it"
                 .to_owned(),
         );
     }

@@ -55,6 +55,8 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 
 /// A record found, or why it was not.
 pub type Found = Result<StoredRecord, String>;
+/// The epoch that made an output, if its record is kept.
+type MaybeEpoch = Option<Rc<EpochRecord>>;
 /// The last record of each key in a partition before some offset.
 pub type LastByKey = Rc<BTreeMap<String, u64>>;
 
@@ -75,7 +77,7 @@ pub struct Session<'a> {
     cuts: BTreeMap<TaskId, Rc<Cuts>>,
     places: RefCell<BTreeMap<(TopicPartition, u64), Found>>,
     identities: RefCell<BTreeMap<(TopicPartition, String), Option<u64>>>,
-    epochs: RefCell<BTreeMap<(TaskId, u64), Option<Rc<EpochRecord>>>>,
+    epochs: RefCell<BTreeMap<(TaskId, u64), MaybeEpoch>>,
     broadcasts: RefCell<BTreeMap<(TopicPartition, u64), LastByKey>>,
     /// Epochs run again, all together.
     pub epochs_run: usize,

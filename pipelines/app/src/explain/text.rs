@@ -19,10 +19,14 @@ const MAX_CHANGES: usize = 8;
 pub fn write(out: &mut dyn Write, explanation: &Explanation, with_proof: bool) -> io::Result<()> {
     block(out, "", "why: ", &explanation.why)?;
     let size = &explanation.size;
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     writeln!(
         out,
-        "     {} records, {} of them from outside; {} epochs run again; {} records compared with the log, byte by byte: same",
-        size.records, size.external, size.epochs, explanation.proof.records_same
+        "     {}, {} of them from outside; {} run again; {} compared with the log: same bytes",
+        count(size.records, "record"),
+        size.external,
+        count(size.epochs, "epoch"),
+        count(explanation.proof.records_same, "record")
     )?;
     for note in &explanation.notes {
         block(out, "", "note: ", note)?;
@@ -96,10 +100,6 @@ fn maker(out: &mut dyn Write, inner: &str, made: &Made) -> io::Result<()> {
     block(out, inner, "by ", &line)?;
     if made.same_bytes == Some(false) {
         block(out, inner, "", "the bytes that this build gives are NOT those in the log")?;
-    }
-    if !made.same_build {
-        let line = format!("made by build {}; this build is another one, and gives the same", made.build);
-        block(out, inner, "build ", &line)?;
     }
     if made.settings.as_object().is_some_and(|settings| !settings.is_empty()) {
         block(out, inner, "settings ", plain(&short(&made.settings, 40)).trim_matches(['{', '}']))?;

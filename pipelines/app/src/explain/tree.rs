@@ -131,6 +131,8 @@ pub struct Made {
     pub build: String,
     /// Whether this is that build.
     pub same_build: bool,
+    /// Whether the stage stands in the pipeline file as it did then.
+    pub same_file: bool,
     /// The epoch of the cut from which it was run again; 0 is the very beginning.
     pub from_cut: i64,
 }

@@ -16,6 +16,9 @@ use tidewire_schemas::SchemaBook;
 
 use super::*;
 
+/// It shares its partition with another instrument.
+const ETH: &str = "ETHUSDT.BINANCE_USDM";
+
 /// The other instruments of the recording.
 fn others(all: &BTreeSet<String>, key: &str) -> Vec<String> {
     all.iter().filter(|other| *other != key).cloned().collect()
@@ -27,7 +30,7 @@ fn keys_of(log: &dyn Log, spec: &StageSpec) -> BTreeSet<String> {
     for task in 0..spec.tasks() {
         let at = TopicPartition::new(spec.driving().unwrap().topic.clone(), task);
         let mut reader = Partition::from_start(log, at).unwrap();
-        while let Some(stored) = reader.next().unwrap() {
+        while let Some(stored) = reader.next_record().unwrap() {
             keys.insert(text(&stored.record.key.unwrap()));
         }
     }
@@ -85,22 +88,21 @@ fn a_key_that_nobody_has_gives_nothing() {
 #[test]
 fn what_belongs_to_other_keys_stays_out() {
     let folder = tempfile::tempdir().unwrap();
-    let more = ["--stage", "signals", "--key", BTC, "--from", FROM, "--to", TO];
-    let (path, said) = bundle(&folder, "btc.tidewire", &more);
-    assert_eq!(said["keys"], serde_json::json!([BTC]));
+    let more = ["--stage", "signals", "--key", ETH, "--from", FROM, "--to", TO];
+    let (path, said) = bundle(&folder, "eth.tidewire", &more);
+    assert_eq!(said["keys"], serde_json::json!([ETH]));
     let verified = json(&["verify", "--json"], &path);
     let compared = all_the_same(&verified);
-    assert!(compared > 50, "{verified:#}");
-    assert_eq!(verified[0]["keys"], serde_json::json!([BTC]));
-    assert!(ok(&["verify"], &path).contains(&format!("run again with {BTC} alone")));
+    assert!(compared > 30, "{verified:#}");
+    assert_eq!(verified[0]["keys"], serde_json::json!([ETH]));
+    assert!(ok(&["verify"], &path).contains(&format!("run again with {ETH} alone")));
 
     let all: BTreeSet<String> = ok(&["tail", "market.ticks.v1", "--json"], demo())
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["key"].as_str().unwrap().to_owned())
         .collect();
-    let others = others(&all, BTC);
+    let others = others(&all, ETH);
     assert!(others.len() >= 3);
-    // Of the same task, so that there is something to take out.
     let (mut husks, mut kept) = (0, 0);
     for (at, stored) in records(&path) {
         // Read whole by every task, and the file that says what was to be traded.
@@ -117,7 +119,7 @@ fn what_belongs_to_other_keys_stays_out() {
         }
         if at.topic == "market.ticks.v1" {
             match &stored.record.key {
-                Some(key) => kept += u64::from(&**key == BTC.as_bytes()),
+                Some(key) => kept += u64::from(&**key == ETH.as_bytes()),
                 None => {
                     husks += 1;
                     assert!(stored.record.value.is_none() && stored.record.timestamp_ms > 0);
@@ -126,10 +128,8 @@ fn what_belongs_to_other_keys_stays_out() {
             }
         }
     }
-    let task = partition_of_compound(BTC, 4);
-    let shares = others.iter().any(|other| partition_of_compound(other, 4) == task);
-    assert!(kept > 500, "{kept}");
-    assert_eq!(husks > 0, shares, "{husks}");
+    // Another instrument lies in the same partition, so there was something to take out.
+    assert!(kept > 500 && husks > 500, "{kept}, {husks}");
 
     let error = fails(&["bundle", folder.path().join("x").to_str().unwrap()], &path, 1);
     assert!(error.contains("restricted to some keys"), "{error}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod keys;
+mod orders;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

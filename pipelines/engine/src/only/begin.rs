@@ -46,7 +46,7 @@ impl Begin {
         let Some(marker_offset) = self.marker_offset else { return Ok(changelog) };
         let at = TopicPartition::new(spec.changelog_topic(), task);
         let mut reader = Partition::from_start(log, at)?;
-        while let Some(stored) = reader.next()?.filter(|stored| stored.offset <= marker_offset) {
+        while let Some(stored) = reader.next_record()?.filter(|stored| stored.offset <= marker_offset) {
             let taken = changelog.take(stored, book);
             taken.map_err(|error| OnlyError::restore(spec, task, RestoreError::Cut(error)))?;
         }
@@ -68,7 +68,7 @@ pub fn begin_before(
     from: u64,
     is_partial: bool,
 ) -> Result<Begin, OnlyError> {
-    let Some(first) = Journal::new(log, spec, book, task)?.next()?.map(|record| unsigned(record.epoch))
+    let Some(first) = Journal::new(log, spec, book, task)?.next_epoch()?.map(|record| unsigned(record.epoch))
     else {
         return Ok(Begin::default());
     };
@@ -76,7 +76,7 @@ pub fn begin_before(
     let mut reader = Partition::from_start(log, at)?;
     let (mut hashes, mut sum): (BTreeMap<Bytes, u64>, u64) = (BTreeMap::new(), 0);
     let mut best = (first == 1).then(Begin::default);
-    while let Some(stored) = reader.next()? {
+    while let Some(stored) = reader.next_record()? {
         let Some(key) = stored.record.key.clone() else { continue };
         if !is_marker_key(&key) {
             let hash = stored.record.value.as_deref().map(said_hash);
@@ -126,7 +126,7 @@ impl<'a> Partition<'a> {
     }
 
     /// The next record.
-    pub fn next(&mut self) -> Result<Option<StoredRecord>, LogError> {
+    pub fn next_record(&mut self) -> Result<Option<StoredRecord>, LogError> {
         while self.ready.is_empty() && self.from < self.until {
             let fetched = self.log.read(&self.at, self.from, FETCH_BYTES)?;
             self.from = if fetched.at_end { self.until } else { fetched.next_offset.max(self.from + 1) };
@@ -158,8 +158,8 @@ impl<'a> Journal<'a> {
     }
 
     /// The next epoch record.
-    pub fn next(&mut self) -> Result<Option<EpochRecord>, LogError> {
-        while let Some(stored) = self.reader.next()? {
+    pub fn next_epoch(&mut self) -> Result<Option<EpochRecord>, LogError> {
+        while let Some(stored) = self.reader.next_record()? {
             if let Some(record) = epoch_record(&stored, self.book)
                 && record.stage == self.stage
                 && u32::try_from(record.task) == Ok(self.task)

@@ -6,6 +6,7 @@ use tidewire_contract::Key;
 use tidewire_schemas::{EpochRecord, Record, SchemaBook};
 
 use super::Difference;
+use crate::fault::FaultAt;
 use crate::identity::{CAUSE_HEADER, ID_HEADER};
 use crate::log::{StoredRecord, TopicPartition};
 use crate::outputs::Output;
@@ -97,6 +98,17 @@ pub(super) fn of_epoch(
         operator: Some(operator),
         key: key.map(|key| key.to_string()),
         ..nothing(record.epoch, what)
+    }
+}
+
+/// An operator that fails at what it took when the epoch was recorded.
+pub(super) fn failed(spec: &StageSpec, epoch: i64, fault: FaultAt) -> Difference {
+    let place = spec.nodes.iter().position(|node| node.id == fault.node);
+    Difference {
+        upstream: place.map(|place| unseen(spec, place)).unwrap_or_default(),
+        operator: Some(fault.node),
+        cause: Some(fault.at),
+        ..nothing(epoch, format!("fails now: {}: {}", fault.code, fault.text))
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochRecord, Record, SchemaBook};
 
+use crate::fault::TaskError;
 use crate::log::{Log, LogError, TopicPartition};
 use crate::plan::StageSpec;
 use crate::rerun::{Inputs, RerunError, difference, unsigned};
@@ -100,8 +101,7 @@ pub struct VerifyReport {
 pub struct Difference {
     /// The epoch.
     pub epoch: i64,
-    /// What differs: `value`, `key`, `cause`, `timestamp`, `place`, `missing`, `extra`, `state`, or words on the epoch as
-    /// a whole.
+    /// What differs: `value`, `key`, `cause`, `timestamp`, `place`, `missing`, `extra`, or words on the epoch as a whole.
     pub what: String,
     /// The operator that made the record, where one did; of several that differ for one cause, the one furthest up.
     pub operator: Option<SmolStr>,
@@ -203,7 +203,17 @@ impl Run<'_, '_> {
         let mut inputs = Inputs::of(task);
         let mut stream_ms = task.tide().stream_time().map(tidewire_schemas::EventTime::as_ms);
         while let Some(record) = self.next(task.epoch())? {
-            let closed = rerun(self.log, task, &mut inputs, &record)?;
+            let closed = match rerun(self.log, task, &mut inputs, &record) {
+                Ok(closed) => closed,
+                Err(VerifyError::Rerun {
+                    error: RerunError::Failed { epoch, error: TaskError::Fault(fault) },
+                    ..
+                }) if unsigned(epoch) >= self.from => {
+                    report.difference = Some(first::failed(task.spec(), epoch, *fault));
+                    return Ok(report);
+                }
+                Err(error) => return Err(error),
+            };
             report.last = Some(EpochName::of(&record));
             let before_ms = std::mem::replace(&mut stream_ms, record.stream_time_ms);
             if unsigned(record.epoch) < self.from {

@@ -76,6 +76,8 @@ impl<'a> Written<'a> {
                     reader.from = seek(log, &at, reader.from, reader.until, |stored| {
                         sequence_of(stored, &writer).map(|sequence| sequence <= after)
                     })?;
+                    // It moved because an earlier record of the task is there.
+                    reader.begun = reader.from > bounds.start;
                 }
                 partitions.insert(at, reader);
             }

@@ -45,7 +45,7 @@ impl<'a> BundleNotes<'a> {
     }
 
     fn next(&mut self) -> Result<Option<Note>, LogError> {
-        while let Some(stored) = self.reader.next()? {
+        while let Some(stored) = self.reader.next_record()? {
             let note = read(&stored)?;
             if note.stage == self.stage {
                 return Ok(Some(note));

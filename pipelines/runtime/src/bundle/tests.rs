@@ -127,7 +127,7 @@ fn every_changed_byte_and_every_cut_is_found() {
         let error = found(&changed).expect_err(&format!("byte {at}")).to_string();
         assert!(error.contains("damaged") || at < 12, "byte {at}: {error}");
         found(&bytes[..at]).expect_err("cut off");
-        at += if at < 64 || at + 700 > bytes.len() { 1 } else { 97 };
+        at += if at < 64 || at + 150 > bytes.len() { 1 } else { 397 };
     }
     found(&[&bytes[..], b"more"].concat()).unwrap_err();
 }
