@@ -152,7 +152,7 @@ fn a_folder_is_run_again_into_a_log_with_other_schema_ids() {
     }
     let topics = ok(&["topics", "--data", &data]);
     assert!(!topics.lines().any(|line| line.starts_with("market.ticks.v1")), "{topics}");
-    assert!(verified(&data, "again") > 70_000);
+    assert!(verified(&data, "again") > 3_000);
 
     let here = fails(&[&again[..6], &[demo(), "--inputs", demo()]].concat());
     assert!(here.contains("is the log at hand"), "{here}");
@@ -175,12 +175,12 @@ fn a_bundle_is_run_again_where_the_log_is_not() {
     assert!(said.contains("begins from nothing") && said.contains("warmed up"), "{said}");
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(done["outputs"].as_u64().unwrap() > 1_000, "{done}");
-    assert!(verified(&undisturbed, "again") > 1_000);
+    assert!(verified(&undisturbed, "again") > 50);
     let ticks = values(&bundle, "market.ticks.v1", &[]).len();
     assert_eq!(values(&undisturbed, "market.ticks.v1", &["--prefix", "again"]).len(), ticks);
 
     // Killed at any moment, the same command goes on and gives the same. The bundle may be moved meanwhile.
-    for after_ms in [60, 120, 200, 300] {
+    for after_ms in [20, 35, 50, 65, 80, 100] {
         let args = ["reprocess", "market-intel", "--into", "again", "--inputs", &bundle, "--data", &data];
         let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(after_ms));
