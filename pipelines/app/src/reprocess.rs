@@ -2,6 +2,7 @@
 
 mod inputs;
 mod note;
+mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tidewire_engine::memory::MemoryLog;
 use tidewire_engine::sync::Ranges;
 use tidewire_ingest::ImportOptions;
 use tidewire_runtime::prefixed::PrefixedLog;
-use tidewire_runtime::reprocess::{ReprocessOptions, externals, resolve};
+use tidewire_runtime::reprocess::{Recode, ReprocessOptions, externals, resolve};
 use tidewire_runtime::synchronised::{self, Progress, RunState, SyncOptions, SyncSummary};
 use tidewire_schemas::{SchemaBook, topics};
 
@@ -24,7 +25,8 @@ use crate::start::{make_topics, note_pipeline_in, prepare, put_limits};
 use crate::topic_check::wanted;
 
 pub use inputs::Told;
-pub use note::{RunNote, order_name};
+pub use note::{InputsNote, RunNote, order_name};
+pub use source::Source;
 
 use note::Found;
 
@@ -43,7 +45,7 @@ pub enum Limits {
 
 /// What is run.
 pub struct Job<'a> {
-    /// The log with the inputs.
+    /// The log that is written to; it has the inputs too, unless they come from elsewhere.
     pub log: &'a Arc<dyn Log>,
     /// Its schemas.
     pub book: &'a Arc<SchemaBook>,
@@ -53,10 +55,24 @@ pub struct Job<'a> {
     pub options: ReprocessOptions,
     /// Whose limits hold.
     pub limits: Limits,
-    /// Files that are the inputs, instead of what the log holds.
+    /// Another log that holds the inputs.
+    pub inputs: Option<&'a Source>,
+    /// Files that are the inputs, instead of what a log holds.
     pub files: Vec<PathBuf>,
     /// How files are read.
     pub reading: ImportOptions,
+}
+
+impl<'a> Job<'a> {
+    /// The log that the inputs are read from.
+    fn source(&self) -> &'a Arc<dyn Log> {
+        self.inputs.map_or(self.log, Source::log)
+    }
+
+    /// How values of another log are written for this one.
+    fn recode(&self) -> Option<Recode<'a>> {
+        self.inputs.map(|source| Recode { from: source.book(), to: self.book })
+    }
 }
 
 /// A run under a prefix, with its inputs in place.
@@ -85,7 +101,7 @@ impl Ready {
 }
 
 /// Makes a run under `prefix` ready, from nothing or from where an attempt before was ended. Inputs that are to be sorted,
-/// or come from files, are written under the prefix first. `None`: told to stop meanwhile.
+/// or come from files or another log, are written under the prefix first. `None`: told to stop meanwhile.
 ///
 /// # Errors
 /// When the prefix is in use by anything else, or the range is wrong; then nothing was written.
@@ -102,7 +118,14 @@ pub fn make_ready(
     if matches!(found, Found::Nothing) {
         // Errors in the range come before anything is written.
         let ranges = if job.files.is_empty() {
-            resolve(&**job.log, &job.loaded.pipeline.stages, &job.options, stop)?
+            let resolved = || resolve(&**job.source(), &job.loaded.pipeline.stages, &job.options, stop);
+            match job.inputs {
+                Some(source) => {
+                    source.check_layout(&job.loaded.pipeline)?;
+                    resolved().with_context(|| format!("the inputs in {}", source.place()))?
+                }
+                None => resolved()?,
+            }
         } else {
             Ranges::default()
         };
@@ -114,6 +137,10 @@ pub fn make_ready(
     let ranges = match found {
         Found::Ready(ranges) => ranges,
         Found::Begun(ranges) => {
+            if let Some(source) = job.inputs {
+                // Copies are kept whole, however old their times are.
+                source.make_topics(&*view, &job.loaded.pipeline)?;
+            }
             make_topics(&*view, &job.loaded.pipeline).context("making the topics of the prefix")?;
             let Some(ranges) = inputs::put(job, &view, ranges, stop, &mut on_told)? else { return Ok(None) };
             prepare(&*view, job.book, &job.loaded.pipeline)?;
@@ -140,7 +167,7 @@ fn own_topics(job: &Job<'_>) -> anyhow::Result<Vec<SmolStr>> {
     let mut own: Vec<SmolStr> = [REPROCESS, PIPELINES].map(SmolStr::new).to_vec();
     for spec in wanted(&job.loaded.pipeline) {
         let is_input = externals.iter().any(|external| external.topic == spec.name);
-        let copied = spec.name == topics::RISK_LIMITS || !job.files.is_empty();
+        let copied = spec.name == topics::RISK_LIMITS || !job.files.is_empty() || job.inputs.is_some();
         if !is_input || copied || job.log.topic(&spec.name)?.is_none() {
             own.push(spec.name);
         }
@@ -169,8 +196,8 @@ pub fn in_memory_with(
     stop: &AtomicBool,
     on_progress: impl FnMut(&Progress<'_>),
 ) -> anyhow::Result<SyncSummary> {
-    if !job.files.is_empty() {
-        bail!("files are fed into a log first");
+    if !job.files.is_empty() || job.inputs.is_some() {
+        bail!("files and the inputs of another log are put into a log first");
     }
     let pipeline = &job.loaded.pipeline;
     let own = own_topics(job)?;

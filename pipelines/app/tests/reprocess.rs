@@ -501,6 +501,7 @@ fn runs_in_memory_share_their_inputs_and_need_no_disk() {
     let book = Arc::new(open_book(&*log).unwrap());
     let loaded = load_pipeline(Path::new("market-intel")).unwrap();
     let job = |log, order| Job {
+        inputs: None,
         log,
         book: &book,
         loaded: &loaded,

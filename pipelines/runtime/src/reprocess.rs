@@ -16,7 +16,7 @@ use tidewire_schemas::SchemaBook;
 
 use crate::synchronised::{self, Progress, RunError, SyncOptions, SyncSummary};
 
-pub use copy::{Copied, CopyError, ORIGIN_HEADER, copy_partition, count_records, way_out};
+pub use copy::{Copied, CopyError, ORIGIN_HEADER, Recode, copy_partition, count_records, way_out};
 pub use overlay::Overlay;
 pub use ranges::{Asked, External, RangeError, empty, externals, resolve, time_of};
 pub use sorter::{MAX_HELD_BYTES, Sorter, TooLate};
@@ -123,7 +123,8 @@ pub fn run(
     let mut log: Arc<dyn Log> = Arc::new(Overlay::new(Arc::clone(inputs), Arc::clone(outputs), &shared)?);
     let mut ranges = resolve(&*log, &stages, options, stop)?;
     if options.order == InputOrder::Event {
-        ranges = sort_inputs(&**inputs, &**outputs, (&stages, &ranges, &shared), options, stop, |_| {})?;
+        ranges =
+            copy_inputs(&**inputs, &**outputs, (&stages, &ranges, &shared), None, options, stop, |_| {})?;
         log = Arc::clone(outputs);
     }
     let options = SyncOptions {
@@ -135,19 +136,21 @@ pub fn run(
     Ok(synchronised::run(&log, book, &stages, &options, stop, on_progress)?)
 }
 
-/// Writes what `ranges` name of the external inputs `topics` to topics of the same names in `to`, each partition in the
-/// order of event time. What is there already of an earlier attempt is left as it is. Returns what is to be read of the copies;
+/// Writes what `ranges` name of the external inputs `topics` to topics of the same names in `to`: each partition as it
+/// lies, or where that is asked for in the order of event time. What is there already of an earlier attempt is left as it is. Returns what is to be read of the copies;
 /// `on_records` is told how many records were read.
-pub fn sort_inputs(
+pub fn copy_inputs(
     from: &dyn Log,
     to: &dyn Log,
     (stages, ranges, topics): (&[Arc<StageSpec>], &Ranges, &[SmolStr]),
+    recode: Option<Recode<'_>>,
     options: &ReprocessOptions,
     stop: &AtomicBool,
     mut on_records: impl FnMut(u64),
 ) -> Result<Ranges, ReprocessError> {
     let asked = &options.asked;
-    let (mut sorted, mut records) = (Ranges::default(), 0);
+    let sorts = options.order == InputOrder::Event;
+    let (mut written, mut records) = (Ranges::default(), 0);
     for external in externals(stages).into_iter().filter(|external| topics.contains(&external.topic)) {
         let topic = external.topic.as_str();
         let Some(found) = from.topic(topic)? else { continue };
@@ -155,18 +158,26 @@ pub fn sort_inputs(
         for partition in 0..found.partitions {
             let at = TopicPartition::new(topic, partition);
             // Control records have no place by time: they come first.
-            let sorter = (!external.is_control).then(|| Sorter::new(options.max_disorder_ms, MAX_HELD_BYTES));
-            let from_ms = asked.from_ms.filter(|_| external.is_data && !asked.from_offsets.contains_key(&at));
-            let to_ms = asked.to_ms.filter(|_| !asked.to_offsets.contains_key(&at));
-            let copied =
-                Copied { range: ranges.of(&at), window_ms: (from_ms, to_ms), sorter, with_origin: true };
+            let sorter =
+                (sorts && !external.is_control).then(|| Sorter::new(options.max_disorder_ms, MAX_HELD_BYTES));
+            // As records lie, the range is one of offsets: what was late has an earlier time than those ahead of it.
+            let from_ms =
+                asked.from_ms.filter(|_| sorts && external.is_data && !asked.from_offsets.contains_key(&at));
+            let to_ms = asked.to_ms.filter(|_| sorts && !asked.to_offsets.contains_key(&at));
+            let copied = Copied {
+                range: ranges.of(&at),
+                window_ms: (from_ms, to_ms),
+                sorter,
+                with_origin: true,
+                recode,
+            };
             let made = copy_partition(from, to, &at, copied, stop, &mut on_records)?;
             records += if external.is_data { made } else { 0 };
-            sorted.set(at.clone(), OffsetRange { from: 0, until: to.bounds(&at)?.stable_end });
+            written.set(at.clone(), OffsetRange { from: 0, until: to.bounds(&at)?.stable_end });
         }
     }
     if records == 0 {
         return Err(empty(from, stages, options.order, stop)?.into());
     }
-    Ok(sorted)
+    Ok(written)
 }

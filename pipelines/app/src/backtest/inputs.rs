@@ -8,7 +8,7 @@ use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
 use tidewire_engine::sync::{OffsetRange, Ranges};
 use tidewire_ingest::{Importer, Merge};
 use tidewire_runtime::reprocess::{
-    InputOrder, ReprocessError, ReprocessOptions, externals, resolve, sort_inputs,
+    InputOrder, ReprocessError, ReprocessOptions, copy_inputs, externals, resolve,
 };
 use tidewire_schemas::{SchemaBook, topics};
 
@@ -64,7 +64,7 @@ pub fn load(
     }
     if sorts {
         let from = (stages.as_slice(), &ranges, to_sort.as_slice());
-        match sort_inputs(&**job.log, &shelf, from, &job.options, stop, on_records) {
+        match copy_inputs(&**job.log, &shelf, from, None, &job.options, stop, on_records) {
             Ok(_) => {}
             Err(ReprocessError::Copy(_)) if stop.load(Ordering::SeqCst) => return Ok(None),
             Err(error) => return Err(error.into()),

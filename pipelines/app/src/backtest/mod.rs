@@ -129,6 +129,7 @@ impl Backtest<'_> {
             options: self.options.clone(),
             limits: self.limits,
             files: Vec::new(),
+            inputs: None,
             reading: Default::default(),
         };
         let outputs = Arc::new(MemoryLog::new());

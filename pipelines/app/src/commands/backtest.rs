@@ -130,6 +130,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         options: options(args),
         limits: args.limits,
         files: args.files.clone(),
+        inputs: None,
         reading: args.reading.options(),
     };
     let started = Instant::now();

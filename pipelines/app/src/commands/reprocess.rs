@@ -10,10 +10,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use smol_str::SmolStr;
 use tidewire_engine::log::TopicPartition;
 use tidewire_engine::log_limits::check_name;
+use tidewire_runtime::bundle::BundleLog;
 use tidewire_runtime::reprocess::{Asked, DRAIN_MS, InputOrder, MAX_DISORDER_MS, ReprocessOptions};
 use tidewire_schemas::EventTime;
 
@@ -23,7 +25,8 @@ use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::interrupt::stop_flag;
 use crate::open::{self, Durability};
-use crate::reprocess::{Job, Limits, make_ready};
+use crate::pipeline::Pipeline;
+use crate::reprocess::{Job, Limits, Source, make_ready};
 
 /// What comes of it goes to topics named `PREFIX.<topic>`, under groups of their own: the live run is not touched, and
 /// may go on meanwhile. All other commands look at it with `--prefix PREFIX`. A run that was ended, by Ctrl-C or by
@@ -35,6 +38,7 @@ use crate::reprocess::{Job, Limits, make_ready};
 ///   tidewire reprocess changed.toml --into changed --from 2024-08-08T23:54:00Z --to 2024-08-09T00:00:00Z
 ///   tidewire reprocess market-intel --into sorted --order event
 ///   tidewire reprocess market-intel --into files --files usdm_btcusdt.gz news.csv
+///   tidewire reprocess market-intel --into again --inputs incident.tidewire --data ./incident
 ///   tidewire status --prefix again
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -73,6 +77,9 @@ pub struct Args {
     /// Threads; the result does not depend on it [default: as many as the machine has cores].
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    /// Another log that holds the inputs: a bundle, or the folder of an embedded log. They are copied under the prefix.
+    #[arg(long, value_name = "PATH", conflicts_with = "files")]
+    inputs: Option<PathBuf>,
     /// Recorded files, plain or gzip, that are the inputs instead of what the log holds: all that `import` reads.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["from_offset", "to_offset"])]
     files: Vec<PathBuf>,
@@ -128,7 +135,20 @@ fn prefix(text: &str) -> Result<SmolStr, String> {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let loaded = load_pipeline(&args.file)?;
+    if let Some(file) = context.bundle() {
+        let bundle = BundleLog::open(file)?;
+        let shown = bundle.path().display();
+        bail!(
+            "bundle {shown} can only be read, and a run is written: name it with `--inputs {shown}`, and with `--data DIR` \
+             the folder of a log for the run, which is made if it is not there"
+        );
+    }
     let stop = stop_flag()?;
+    let source =
+        args.inputs.as_deref().map(|path| Source::open(path, context, &loaded.pipeline)).transpose()?;
+    if let Some(source) = &source {
+        say_of_stretch(source, &loaded.pipeline);
+    }
     // What is run again can be made again: it need not survive loss of power.
     let context =
         Context { durability: Some(context.durability.unwrap_or(Durability::Buffered)), ..context.clone() };
@@ -146,6 +166,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             to_ms: args.to.map(EventTime::as_ms),
             from_offsets: places(&args.from_offset),
             to_offsets: places(&args.to_offset),
+            of_stretch: source.as_ref().is_some_and(Source::is_stretch),
         },
         max_disorder_ms: args.max_disorder * 1_000,
     };
@@ -155,6 +176,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         loaded: &loaded,
         options,
         limits: args.limits,
+        inputs: source.as_ref(),
         files: args.files.clone(),
         reading: args.reading.options(),
     };
@@ -182,6 +204,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         wall: started.elapsed(),
         run: live.elapsed(),
         place: &open.place,
+        inputs: source.as_ref().map(|source| source.place().to_string()),
         ranges: &ready.ranges,
     };
     let mut out = io::stdout().lock();
@@ -191,4 +214,24 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         show::text(&mut out, &done)?
     }
     Ok(if summary.stopped { cli::FAILED } else { cli::OK })
+}
+
+/// A bundle is a stretch: says what that means for the run.
+fn say_of_stretch(source: &Source, pipeline: &Pipeline) {
+    if !source.is_stretch() {
+        return;
+    }
+    show::say(&format!(
+        "{} begins within a longer run, and this run begins from nothing: until windows, averages and positions have \
+         warmed up, results are not those of the live run",
+        source.place()
+    ));
+    let absent = source.absent(pipeline);
+    if !absent.is_empty() {
+        show::say(&format!(
+            "{} has no epoch of {}: what only these stages read from outside is not in it",
+            source.place(),
+            absent.join(", ")
+        ));
+    }
 }

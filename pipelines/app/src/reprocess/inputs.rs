@@ -10,8 +10,8 @@ use tidewire_engine::sync::Ranges;
 use tidewire_ingest::{Importer, Merge};
 use tidewire_runtime::prefixed::PrefixedLog;
 use tidewire_runtime::reprocess::{
-    Copied, CopyError, InputOrder, ReprocessError, copy_partition, count_records, externals, resolve,
-    sort_inputs,
+    Copied, CopyError, InputOrder, ReprocessError, copy_inputs, copy_partition, count_records, externals,
+    resolve,
 };
 use tidewire_schemas::topics;
 
@@ -26,6 +26,8 @@ pub enum Told {
     Reading(u64, u64),
     /// Records put in order.
     Sorting(u64),
+    /// Records copied as they lie.
+    Copying(u64),
 }
 
 /// Puts them there; returns what is to be read of them. `None`: told to stop meanwhile. What an attempt before wrote is
@@ -51,24 +53,25 @@ pub fn put(
         }
         return Ok(Some(resolve(&**view, &job.loaded.pipeline.stages, &options, stop)?));
     }
-    if job.options.order != InputOrder::Event {
+    let sorts = job.options.order == InputOrder::Event;
+    if !sorts && job.inputs.is_none() {
         return Ok(Some(without_limits(&ranges)));
     }
     let stages = &job.loaded.pipeline.stages;
     let mut copied: Vec<SmolStr> = Vec::new();
     for external in externals(stages) {
-        if external.topic != topics::RISK_LIMITS && job.log.topic(&external.topic)?.is_some() {
+        if external.topic != topics::RISK_LIMITS && job.source().topic(&external.topic)?.is_some() {
             copied.push(external.topic);
         }
     }
     let mut done = 0;
-    let sorted =
-        sort_inputs(&**job.log, &**view, (stages, &ranges, &copied), &job.options, stop, |records| {
-            done += records;
-            on_told(Told::Sorting(done));
-        });
-    match sorted {
-        Ok(sorted) => Ok(Some(sorted)),
+    let tell = |records| {
+        done += records;
+        on_told(if sorts { Told::Sorting(done) } else { Told::Copying(done) });
+    };
+    let what = (stages.as_slice(), &ranges, copied.as_slice());
+    match copy_inputs(&**job.source(), &**view, what, job.recode(), &job.options, stop, tell) {
+        Ok(written) => Ok(Some(written)),
         Err(ReprocessError::Copy(CopyError::Stopped)) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -85,7 +88,7 @@ fn without_limits(ranges: &Ranges) -> Ranges {
 pub fn copy_limits(job: &Job<'_>, to: &dyn Log, ranges: &Ranges, stop: &AtomicBool) -> anyhow::Result<bool> {
     let topic = topics::RISK_LIMITS;
     let is_read = externals(&job.loaded.pipeline.stages).iter().any(|external| external.topic == topic);
-    let Some(found) = job.log.topic(topic)? else { return Ok(true) };
+    let Some(found) = job.source().topic(topic)? else { return Ok(true) };
     if !is_read || job.limits == Limits::File {
         return Ok(true);
     }
@@ -104,12 +107,13 @@ pub fn copy_limits(job: &Job<'_>, to: &dyn Log, ranges: &Ranges, stop: &AtomicBo
         let at = TopicPartition::new(topic, partition);
         let range = ranges.of(&at);
         // Behind the copies there may be limits of the file from an attempt before.
-        let kept = job.log.bounds(&at)?.stable_end.min(range.until).saturating_sub(range.from);
+        let kept = job.source().bounds(&at)?.stable_end.min(range.until).saturating_sub(range.from);
         if kept > 0 && count_records(to, &at)? >= kept {
             continue;
         }
-        let copied = Copied { range, window_ms: (None, None), sorter: None, with_origin: false };
-        match copy_partition(&**job.log, to, &at, copied, stop, &mut |_| {}) {
+        let recode = job.recode();
+        let copied = Copied { range, window_ms: (None, None), sorter: None, with_origin: false, recode };
+        match copy_partition(&**job.source(), to, &at, copied, stop, &mut |_| {}) {
             Ok(_) => {}
             Err(CopyError::Stopped) => return Ok(false),
             Err(error) => return Err(error.into()),

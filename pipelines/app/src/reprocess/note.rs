@@ -10,7 +10,7 @@ use tidewire_runtime::clock::now_ms;
 use tidewire_runtime::prefixed::PrefixedLog;
 use tidewire_runtime::reprocess::InputOrder;
 
-use super::{Job, REPROCESS};
+use super::{Job, REPROCESS, Source};
 use crate::build;
 use crate::commands::import::name_of;
 use crate::feed::file_digest;
@@ -52,6 +52,29 @@ pub struct RunNote {
     pub files: Vec<(String, String)>,
     /// How they are read.
     pub reading: String,
+    /// The other log that the inputs come from.
+    #[serde(default)]
+    pub inputs: Option<InputsNote>,
+}
+
+/// Another log that inputs come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputsNote {
+    /// Its folder or file.
+    pub path: String,
+    /// Digest of a bundle, hexadecimal.
+    pub digest: Option<String>,
+}
+
+impl InputsNote {
+    /// Whether these are the same inputs. A bundle may be moved: its digest says what is in it.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.digest, &other.digest) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => self.path == other.path,
+            _ => false,
+        }
+    }
 }
 
 impl RunNote {
@@ -79,11 +102,16 @@ impl RunNote {
             limits: format!("{:?}", job.limits).to_lowercase(),
             files: files?,
             reading: if job.files.is_empty() { String::new() } else { format!("{:?}", job.reading) },
+            inputs: job.inputs.map(Source::note),
         })
     }
 
     /// What is not the same in another.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let same_inputs = match (&self.inputs, &other.inputs) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one == other,
+        };
         let fields = [
             ("the pipeline file", self.pipeline_file == other.pipeline_file),
             ("its overrides in the environment", self.overrides == other.overrides),
@@ -95,6 +123,7 @@ impl RunNote {
             ("`--drain`", self.drain_ms == other.drain_ms),
             ("`--limits`", self.limits == other.limits),
             ("`--files`", self.files == other.files),
+            ("`--inputs`", same_inputs),
             ("how files are read", self.reading == other.reading),
         ];
         fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()

@@ -94,7 +94,7 @@ fn what_belongs_to_other_keys_stays_out() {
     let verified = json(&["verify", "--json"], &path);
     let compared = all_the_same(&verified);
     assert!(compared > 30, "{verified:#}");
-    assert_eq!(verified[0]["keys"], serde_json::json!([ETH]));
+    assert_eq!(verified["tasks"][0]["keys"], serde_json::json!([ETH]));
     assert!(ok(&["verify"], &path).contains(&format!("run again with {ETH} alone")));
 
     let all: BTreeSet<String> = ok(&["tail", "market.ticks.v1", "--json"], demo())

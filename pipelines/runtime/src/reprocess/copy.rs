@@ -6,6 +6,8 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 use tidewire_engine::log::{Log, LogError, NewRecord, StoredRecord, TopicPartition};
 use tidewire_engine::sync::OffsetRange;
+use tidewire_schemas::SchemaBook;
+use tidewire_schemas::wire::split_prefix;
 
 use super::sorter::{Sorter, TooLate};
 
@@ -83,8 +85,36 @@ pub fn count_records(log: &dyn Log, at: &TopicPartition) -> Result<u64, LogError
     Ok(count)
 }
 
+/// Values of one log's schema ids, written with those of another.
+#[derive(Clone, Copy)]
+pub struct Recode<'a> {
+    /// Schemas of the log that values are read from.
+    pub from: &'a SchemaBook,
+    /// Schemas of the log that they are written to.
+    pub to: &'a SchemaBook,
+}
+
+impl Recode<'_> {
+    /// The value for the other log. One that can not be read stays as it is: whoever takes it finds that out as well.
+    pub fn value(&self, value: Bytes) -> Bytes {
+        // Where the id stands for the same schema, not a byte need change.
+        if let Ok((id, _)) = split_prefix(&value)
+            && let (Some(here), Some(there)) = (self.from.schema_of(id), self.to.schema_of(id))
+            && here == there
+        {
+            return value;
+        }
+        let Ok(record) = self.from.decode(&value) else { return value };
+        let mut recoded = Vec::with_capacity(value.len());
+        match self.to.encode(&record, &mut recoded) {
+            Ok(()) => recoded.into(),
+            Err(_) => value,
+        }
+    }
+}
+
 /// What of a partition is copied, and how.
-pub struct Copied {
+pub struct Copied<'a> {
     /// Offsets.
     pub range: OffsetRange,
     /// Times, in milliseconds: from the first, and before the second.
@@ -93,6 +123,8 @@ pub struct Copied {
     pub sorter: Option<Sorter<NewRecord>>,
     /// Whether each copy says where it is from.
     pub with_origin: bool,
+    /// Schemas, where the other log has its own.
+    pub recode: Option<Recode<'a>>,
 }
 
 /// Writes records to the partition of the same name in `to`. As many as are there already, from an attempt before, are left out: each attempt gives the same.
@@ -101,7 +133,7 @@ pub fn copy_partition(
     from: &dyn Log,
     to: &dyn Log,
     at: &TopicPartition,
-    Copied { range, window_ms, mut sorter, with_origin }: Copied,
+    Copied { range, window_ms, mut sorter, with_origin, recode }: Copied<'_>,
     stop: &AtomicBool,
     on_records: &mut impl FnMut(u64),
 ) -> Result<u64, CopyError> {
@@ -126,7 +158,10 @@ pub fn copy_partition(
             {
                 continue;
             }
-            let record = if with_origin { originated(at, stored) } else { stored.record };
+            let mut record = if with_origin { originated(at, stored) } else { stored.record };
+            if let Some(recode) = recode {
+                record.value = record.value.map(|value| recode.value(value));
+            }
             let Some(sorter) = &mut sorter else {
                 batch.add(record)?;
                 continue;

@@ -27,6 +27,9 @@ pub struct Asked {
     pub from_offsets: BTreeMap<TopicPartition, u64>,
     /// Partitions that end before an offset.
     pub to_offsets: BTreeMap<TopicPartition, u64>,
+    /// Whether the log is a stretch of another: that a partition begins after `from_ms` does not mean that records of
+    /// the range are gone.
+    pub of_stretch: bool,
 }
 
 /// An input that no stage of the pipeline writes.
@@ -93,7 +96,7 @@ pub enum RangeError {
     },
     /// Retention has taken records of the range.
     #[error(
-        "{at} begins at offset {start}: offset {asked} was deleted by retention; begin with \
+        "{at} begins at offset {start}: offset {asked} was deleted by retention, or is not in the bundle; begin with \
          `--from-offset {topic}/{partition}@{start}` or later, or reprocess the files it was imported from",
         topic = at.topic, partition = at.partition
     )]
@@ -225,7 +228,7 @@ fn of_partition(
     let to_ms = asked.to_ms.filter(|_| !asked.to_offsets.contains_key(at));
     let mut range = OffsetRange { from: start, until: end };
     if from_ms.is_some() || to_ms.is_some() {
-        range = by_time(log, at, order, bounds, (from_ms, to_ms), stop)?;
+        range = by_time(log, at, (order, asked.of_stretch), bounds, (from_ms, to_ms), stop)?;
     }
     if let Some(from) = asked.from_offsets.get(at) {
         if *from < start {
@@ -254,7 +257,7 @@ fn of_partition(
 fn by_time(
     log: &dyn Log,
     at: &TopicPartition,
-    order: InputOrder,
+    (order, of_stretch): (InputOrder, bool),
     bounds: Bounds,
     (from_ms, to_ms): (Option<i64>, Option<i64>),
     stop: &AtomicBool,
@@ -272,6 +275,7 @@ fn by_time(
             // Where the range begins a little earlier than asked for, what is missing there may be of no interest.
             if first
                 && bounds.start > 0
+                && !of_stretch
                 && order != InputOrder::Event
                 && let Some(from_ms) = from_ms.filter(|from_ms| *from_ms < time_ms)
             {

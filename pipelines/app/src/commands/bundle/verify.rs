@@ -54,7 +54,7 @@ pub fn verify_restricted(
     if is_json {
         let all: Vec<Value> =
             reports.iter().map(|(held, report)| as_value(held, report, bundle, &open.book)).collect();
-        serde_json::to_writer_pretty(&mut out, &all)?;
+        serde_json::to_writer_pretty(&mut out, &json!({ "tasks": all }))?;
         writeln!(out)?;
     } else {
         show(&mut out, &reports, bundle, &open.book)?;

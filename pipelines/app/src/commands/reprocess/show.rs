@@ -61,6 +61,7 @@ impl Live {
                 self.bar.set_position(bytes);
                 format!("reading files: {} of {} bytes", grouped(bytes), grouped(total))
             }
+            Told::Copying(records) => format!("copying inputs: {} records", grouped(records)),
             Told::Sorting(records) => format!("putting inputs in order: {} records", grouped(records)),
         };
         self.show(text);
@@ -157,6 +158,8 @@ pub struct Done<'a> {
     pub run: Duration,
     /// Where the log is.
     pub place: &'a Place,
+    /// The other log that the inputs came from.
+    pub inputs: Option<String>,
     /// What was read of the inputs.
     pub ranges: &'a Ranges,
 }
@@ -187,6 +190,9 @@ pub fn text(out: &mut dyn Write, done: &Done<'_>) -> io::Result<()> {
     let summary = done.summary;
     let what = if summary.stopped { "stopped" } else { "done" };
     writeln!(out, "{what}: {} into {} on {}", done.pipeline, done.prefix, done.place)?;
+    if let Some(inputs) = &done.inputs {
+        writeln!(out, "inputs            from {inputs}")?;
+    }
     if let Some(state) = done.began {
         writeln!(out, "went on from      {}", EventTime::from_ms(state.horizon_ms))?;
     }
@@ -237,6 +243,7 @@ pub fn json(out: &mut dyn Write, done: &Done<'_>) -> anyhow::Result<()> {
         "prefix": done.prefix,
         "pipeline": done.pipeline,
         "data": done.place.to_string(),
+        "inputs": done.inputs,
         "order": order_name(done.order),
         "complete": !summary.stopped,
         "resumed_from": summary.resumed_ms.map(time),
