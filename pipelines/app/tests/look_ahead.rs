@@ -64,6 +64,7 @@ impl Bed {
             options: ReprocessOptions { order, ..ReprocessOptions::default() },
             limits: Limits::File,
             files: Vec::new(),
+            inputs: None,
             reading: ImportOptions::default(),
         };
         let (outputs, _) = in_memory(&job, &AtomicBool::new(false), |_| {}).unwrap();
