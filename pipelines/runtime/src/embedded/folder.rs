@@ -5,6 +5,7 @@
 //! lock       held by the process that has the log open
 //! endpoint   where that process listens, see `server`
 //! store/     the key-value store
+//! store.new/ one that is being made
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};

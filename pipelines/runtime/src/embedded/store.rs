@@ -53,13 +53,28 @@ impl Store {
         };
         super::manifest::check(path)?;
         // The store's own start trusts its files: damage must end in an error, not in a dead thread.
-        let opened =
-            std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(path, write_buffer_bytes)));
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            if !path.exists() {
+                Self::make(path, write_buffer_bytes)?;
+            }
+            Self::open_unguarded(path, write_buffer_bytes)
+        }));
         match opened {
             Ok(Ok(store)) => Ok(store),
             Ok(Err(error)) => Err(failed(describe(&error))),
             Err(_) => Err(failed("its files do not make sense".to_owned())),
         }
+    }
+
+    /// Makes an empty store beside its place and moves it there whole: a process that is killed while it makes one would
+    /// leave a half that can not be opened.
+    fn make(path: &Path, write_buffer_bytes: u64) -> fjall::Result<()> {
+        let half = path.with_extension("new");
+        if half.exists() {
+            std::fs::remove_dir_all(&half)?;
+        }
+        drop(Self::open_unguarded(&half, write_buffer_bytes)?);
+        Ok(std::fs::rename(&half, path)?)
     }
 
     fn open_unguarded(path: &Path, write_buffer_bytes: u64) -> fjall::Result<Self> {

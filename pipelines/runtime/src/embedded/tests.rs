@@ -164,3 +164,17 @@ fn damaged_rows_of_topics_and_groups_are_named() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_store_that_was_half_made_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = dir.path().join("store.new");
+    std::fs::create_dir_all(half.join("keyspaces")).unwrap();
+    std::fs::write(half.join("0.jnl"), b"half").unwrap();
+    std::fs::write(dir.path().join("format"), "tidewire-log 1\n").unwrap();
+    let log = EmbeddedLog::open(dir.path(), options()).unwrap();
+    log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    assert!(!half.exists());
+    drop(log);
+    assert!(EmbeddedLog::open(dir.path(), options()).unwrap().topic("t").unwrap().is_some());
+}
