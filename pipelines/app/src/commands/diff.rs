@@ -18,7 +18,7 @@ use crate::table::grouped;
 /// input, a late arrival. Nothing is written. The exit code is 0 if the runs are the same, 3 if they differ.
 ///
 /// A run is named by
-///   -              the live run on the log at hand
+///   '-'            the live run on the log at hand
 ///   PREFIX         a reprocessed run on the log at hand
 ///   PATH           the run in another folder or bundle: with a separator in it, or there
 ///   PATH#PREFIX    a reprocessed run there
