@@ -22,6 +22,7 @@ mod promote;
 mod recorded;
 pub mod records;
 pub mod reprocess;
+mod safe;
 mod span;
 pub mod start;
 mod table;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use tidewire_engine::log::Log;
+use tidewire_engine::only::OnlyKeys;
 use tidewire_runtime::bundle::BundleLog;
 use tidewire_runtime::embedded::{self, EmbeddedLog, EmbeddedOptions, Opened, RemoteLog, open_any};
 use tidewire_runtime::kafka::{KafkaLog, KafkaOptions};
@@ -92,6 +93,12 @@ impl OpenLog {
     /// The bundle, if the log is one.
     pub fn bundle(&self) -> Option<&BundleLog> {
         self.bundle.as_deref()
+    }
+
+    /// The keys that the log is restricted to, if it is a bundle of some.
+    pub fn only_keys(&self) -> Option<Arc<OnlyKeys>> {
+        let keys = &self.bundle()?.about().keys;
+        (!keys.is_empty()).then(|| Arc::new(OnlyKeys::new(keys.iter().map(String::as_str))))
     }
 
     /// The embedded log, if it is one that this process has open.

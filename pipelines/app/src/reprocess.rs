@@ -24,7 +24,7 @@ use crate::notes::PIPELINES;
 use crate::start::{make_topics, note_pipeline_in, prepare, put_limits};
 use crate::topic_check::wanted;
 
-pub use inputs::Told;
+pub use inputs::{Told, feed_files};
 pub use note::{InputsNote, RunNote, order_name};
 pub use source::Source;
 

@@ -16,6 +16,15 @@ pub const CAUSE_HEADER: &str = "tw-cause";
 /// Header with the time a record was received, in nanoseconds since 1970, on normalized topics.
 pub const RECEIVED_HEADER: &str = "received-ns";
 
+/// Header of a record without key and value of which only the place and the time are there: what it held belongs to a key
+/// that was left out. Operators do not see it; time goes by it as by any other.
+pub const LEFT_OUT_HEADER: &str = "tw-left-out";
+
+/// Whether a record is only a place and a time.
+pub fn is_left_out(record: &NewRecord) -> bool {
+    record.key.is_none() && record.value.is_none() && record.header(LEFT_OUT_HEADER).is_some()
+}
+
 /// The name of a record of ours: the writer, and the writer's count. Written `stage/task/sequence`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
@@ -84,6 +93,17 @@ impl FromStr for TimerCause {
         let tag = tag.parse().map_err(|_| WRONG)?;
         Ok(Self { node: node.into(), key: key.into(), at: tidewire_schemas::EventTime::from_micros(at), tag })
     }
+}
+
+/// What the identities of a task's outputs begin with.
+pub fn sequence_prefix(stage: &str, task: u32) -> String {
+    format!("{stage}/{task}/")
+}
+
+/// The sequence number of a record, if the task with that prefix made it.
+pub fn sequence_of(stored: &StoredRecord, prefix: &str) -> Option<u64> {
+    let id = std::str::from_utf8(stored.record.header(ID_HEADER)?).ok()?;
+    id.strip_prefix(prefix)?.parse().ok()
 }
 
 #[cfg(test)]

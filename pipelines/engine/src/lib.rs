@@ -23,6 +23,7 @@ pub mod only;
 pub mod outputs;
 pub mod partition;
 pub mod plan;
+pub mod reader;
 pub mod recovery;
 pub mod rerun;
 #[cfg(feature = "sim")]

@@ -5,77 +5,25 @@
 //! as those of other keys do not exist; everything else in them is the same, byte for byte.
 
 mod begin;
+mod comparer;
 mod keys;
 mod recorded;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use smol_str::SmolStr;
 use tidewire_schemas::{EpochRecord, Record, SchemaBook};
 
-use crate::identity::{CAUSE_HEADER, ID_HEADER};
-use crate::log::{Log, LogError, NewRecord, StoredRecord, TopicPartition};
+use crate::log::{Log, LogError, TopicPartition};
 use crate::outputs::Output;
 use crate::plan::StageSpec;
-use crate::rerun::{Inputs, RerunError, difference, unsigned};
-use crate::task::{RestoreError, Task};
+use crate::rerun::{Inputs, difference, unsigned};
+use crate::task::Task;
+use crate::verify::{Journal, VerifyError, restore_error};
 
-pub use begin::{Begin, Journal, Partition, begin_before};
+pub use begin::{Begin, begin_before};
+pub use comparer::Comparer;
 pub use keys::{KeyScope, OnlyKeys};
-pub use recorded::{sequence_of, sequence_prefix};
-
-use recorded::Recorded;
-
-/// Bytes of the schema prefix, which is not compared.
-const PREFIX_BYTES: usize = 5;
-
-/// Why epochs could not be run again for some keys.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OnlyError {
-    /// The log failed.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The task can not be made or restored.
-    #[error("{stage}/{task}: {error}")]
-    Restore {
-        /// The stage.
-        stage: SmolStr,
-        /// The task.
-        task: u32,
-        /// Why.
-        error: RestoreError,
-    },
-    /// An epoch can not be run again.
-    #[error("{stage}/{task}: {error}")]
-    Rerun {
-        /// The stage.
-        stage: SmolStr,
-        /// The task.
-        task: u32,
-        /// Why.
-        error: RerunError,
-    },
-    /// Neither the first epoch nor a whole cut is kept.
-    #[error(
-        "{stage}/{task}: the epochs kept begin with {first}, and no whole cut in the changelog reaches it: \
-         what ran before is beyond replay_retention"
-    )]
-    NoStart {
-        /// The stage.
-        stage: SmolStr,
-        /// The task.
-        task: u32,
-        /// The first epoch kept.
-        first: u64,
-    },
-}
-
-impl OnlyError {
-    fn restore(spec: &StageSpec, task: u32, error: RestoreError) -> Self {
-        Self::Restore { stage: spec.name.clone(), task, error }
-    }
-}
 
 /// What is to be run again.
 #[derive(Clone, Debug)]
@@ -149,7 +97,7 @@ pub fn run_again(
     number: u32,
     asked: &Asked,
     mut each: impl FnMut(&EpochRecord, &[Output]),
-) -> Result<OnlyReport, OnlyError> {
+) -> Result<OnlyReport, VerifyError> {
     let mut run = Run::new(log, spec, book, number, asked)?;
     while let Some((record, outputs, _)) = run.next(None)? {
         each(&record, &outputs);
@@ -168,9 +116,9 @@ pub fn compare(
     asked: &Asked,
     mut notes: Option<&mut dyn Notes>,
     mut each: impl FnMut(&EpochRecord, &[u64]),
-) -> Result<OnlyReport, OnlyError> {
+) -> Result<OnlyReport, VerifyError> {
     let mut run = Run::new(log, spec, book, number, asked)?;
-    let mut recorded = Recorded::new(log, spec, number, run.begin.sequence())?;
+    let mut comparer = Comparer::new(log, spec, book, number, run.begin.sequence())?;
     let mut whole = match &notes {
         Some(_) => None,
         None => Some(run.task(KeyScope::Noted(Arc::clone(&asked.keys)))?),
@@ -185,8 +133,10 @@ pub fn compare(
             }
         };
         each(&record, &wanted);
-        if let Some(difference) = run.compare(&record, &outputs, &wanted, &mut recorded)? {
-            run.report.difference = Some(difference);
+        let difference = comparer.compare(&record, &outputs, &wanted)?;
+        (run.report.compared, run.report.compacted) = (comparer.compared(), comparer.compacted());
+        if difference.is_some() {
+            run.report.difference = difference;
             return Ok(run.report);
         }
     }
@@ -220,7 +170,7 @@ impl<'a> Run<'a> {
         book: &'a Arc<SchemaBook>,
         number: u32,
         asked: &Asked,
-    ) -> Result<Self, OnlyError> {
+    ) -> Result<Self, VerifyError> {
         let begin = begin_before(log, spec, book, number, asked.from, asked.is_partial)?;
         let scope = KeyScope::Only { keys: Arc::clone(&asked.keys), is_partial: asked.is_partial };
         let task = restored(log, spec, book, number, &begin, scope)?;
@@ -238,7 +188,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn task(&self, scope: KeyScope) -> Result<Task, OnlyError> {
+    fn task(&self, scope: KeyScope) -> Result<Task, VerifyError> {
         restored(self.log, self.spec, self.book, self.number, &self.begin, scope)
     }
 
@@ -246,15 +196,15 @@ impl<'a> Run<'a> {
     fn next(
         &mut self,
         whole: Option<&mut Task>,
-    ) -> Result<Option<(EpochRecord, Vec<Output>, Noted)>, OnlyError> {
+    ) -> Result<Option<(EpochRecord, Vec<Output>, Noted)>, VerifyError> {
         let record = loop {
-            match self.journal.next_epoch()? {
+            match self.journal.next_record()? {
                 Some(record) if unsigned(record.epoch) <= self.task.epoch() => {}
                 Some(record) if unsigned(record.epoch) <= self.until => break record,
                 _ => return Ok(None),
             }
         };
-        let failed = |error| OnlyError::Rerun { stage: self.spec.name.clone(), task: self.number, error };
+        let failed = |error| VerifyError::Rerun { stage: self.spec.name.clone(), task: self.number, error };
         let inputs = self.inputs.wait_for(self.log, &self.task, &record).map_err(failed)?;
         let mut noted = Noted::Same(Vec::new());
         if let Some(whole) = whole {
@@ -270,72 +220,6 @@ impl<'a> Run<'a> {
         self.report.outputs += closed.outputs.len() as u64;
         Ok(Some((record, closed.outputs, noted)))
     }
-
-    /// Compares the outputs of an epoch with the recorded ones, in their order.
-    fn compare(
-        &mut self,
-        record: &EpochRecord,
-        outputs: &[Output],
-        wanted: &[u64],
-        recorded: &mut Recorded<'_>,
-    ) -> Result<Option<OnlyDifference>, LogError> {
-        for (place, output) in outputs.iter().enumerate() {
-            let Some(sequence) = wanted.get(place) else {
-                return Ok(Some(self.describe(record, Some(output), "missing", None)));
-            };
-            let what = match recorded.take(&output.at, *sequence)? {
-                None if recorded.is_compacted(&output.at.topic) => {
-                    self.report.compacted += 1;
-                    continue;
-                }
-                None => {
-                    let found = recorded.find(*sequence)?;
-                    return Ok(Some(self.describe(record, Some(output), "missing", found)));
-                }
-                Some(stored) => match unlike(&stored.record, &output.record) {
-                    None => {
-                        self.report.compared += 1;
-                        continue;
-                    }
-                    Some(what) => (what, stored),
-                },
-            };
-            let found = Some((output.at.clone(), what.1));
-            return Ok(Some(self.describe(record, Some(output), what.0, found)));
-        }
-        match wanted.get(outputs.len()) {
-            None => Ok(None),
-            Some(sequence) => {
-                let found = recorded.find(*sequence)?;
-                Ok(Some(self.describe(record, None, "extra", found)))
-            }
-        }
-    }
-
-    fn describe(
-        &self,
-        record: &EpochRecord,
-        output: Option<&Output>,
-        what: &str,
-        found: Option<(TopicPartition, StoredRecord)>,
-    ) -> OnlyDifference {
-        let decode = |value: &Option<Bytes>| self.book.decode(value.as_deref()?).ok().map(Box::new);
-        let text = |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let (at, stored) = found.unzip();
-        let node = output.and_then(|output| self.spec.nodes.get(output.node?));
-        let key = stored.as_ref().map(|stored| &stored.record).or(output.map(|output| &output.record));
-        OnlyDifference {
-            epoch: record.epoch,
-            what: what.to_owned(),
-            operator: node.map(|node| node.id.clone()),
-            at: at.or_else(|| output.map(|output| output.at.clone())),
-            offset: stored.as_ref().map(|stored| stored.offset),
-            id: stored.as_ref().and_then(|stored| text(stored.record.header(ID_HEADER))),
-            key: key.and_then(|record| text(record.key.as_ref())),
-            rerun: output.and_then(|output| decode(&output.record.value)),
-            found: stored.as_ref().and_then(|stored| decode(&stored.record.value)),
-        }
-    }
 }
 
 fn restored(
@@ -345,26 +229,8 @@ fn restored(
     number: u32,
     begin: &Begin,
     scope: KeyScope,
-) -> Result<Task, OnlyError> {
+) -> Result<Task, VerifyError> {
     let changelog = begin.changelog(log, spec, book, number)?;
     let task = Task::restored_in(Arc::clone(spec), number, Arc::clone(book), &changelog, scope);
-    task.map_err(|error| OnlyError::restore(spec, number, error))
-}
-
-/// What of a recorded output is not as in the re-run. Its sequence number is another one.
-fn unlike(found: &NewRecord, rerun: &NewRecord) -> Option<&'static str> {
-    let body = |record: &NewRecord| {
-        record.value.as_ref().map(|value| value.get(PREFIX_BYTES..).unwrap_or_default().to_vec())
-    };
-    if found.key != rerun.key {
-        Some("key")
-    } else if body(found) != body(rerun) {
-        Some("value")
-    } else if found.timestamp_ms != rerun.timestamp_ms {
-        Some("timestamp")
-    } else if found.header(CAUSE_HEADER) != rerun.header(CAUSE_HEADER) {
-        Some("cause")
-    } else {
-        None
-    }
+    task.map_err(|error| restore_error(spec, number, error))
 }

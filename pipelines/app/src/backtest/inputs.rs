@@ -2,20 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use smol_str::SmolStr;
 use tidewire_engine::log::{Log, TopicPartition, TopicSpec};
 use tidewire_engine::sync::{OffsetRange, Ranges};
-use tidewire_ingest::{Importer, Merge};
 use tidewire_runtime::reprocess::{
     InputOrder, ReprocessError, ReprocessOptions, copy_inputs, externals, resolve,
 };
-use tidewire_schemas::{SchemaBook, topics};
+use tidewire_schemas::topics;
 
 use super::shelf::Shelf;
-use crate::commands::import::name_of;
-use crate::feed::{FeedOptions, feed_with};
-use crate::reprocess::Job;
+use crate::reprocess::{Job, feed_files};
 
 /// Bytes read in one piece.
 const READ_BYTES: usize = 4 << 20;
@@ -122,28 +119,10 @@ fn read_files(
     stop: &AtomicBool,
     on_records: &mut impl FnMut(u64),
 ) -> anyhow::Result<bool> {
-    let importers: Vec<Importer> =
-        job.files.iter().map(|file| Importer::open(file, job.reading.clone())).collect::<Result<_, _>>()?;
-    let mut merge = Merge::new(importers);
-    if job.options.order == InputOrder::Availability {
-        merge = merge.by_received();
-    }
-    let names: Vec<String> = job.files.iter().map(|file| name_of(file)).collect();
-    let partitions = |topic: &str| {
-        let plan = job.loaded.pipeline.topics.iter().find(|plan| plan.name == topic);
-        plan.map_or(1, |plan| plan.partitions)
-    };
-    let sorts_ms = (job.options.order == InputOrder::Event).then_some(job.options.max_disorder_ms);
-    let options = FeedOptions { goes_on: false, sorts_ms, stop: Some(stop) };
-    let book: &SchemaBook = job.book;
     let mut told = 0;
-    let (fed, _) = feed_with(options, shelf, book, merge, (&names, &partitions), |_, records| {
+    feed_files(job, shelf, false, stop, |_, _, records| {
         on_records(records - told);
         told = records;
     })
-    .context("reading the files into memory")?;
-    if !fed.failed.is_empty() {
-        bail!("{}", fed.failed.join("\n"));
-    }
-    Ok(!stop.load(Ordering::SeqCst))
+    .context("reading the files into memory")
 }

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::plot;
-use super::show::{Report, money_of, per_second, plain};
+use super::show::{FIGURES, Report, money_of, per_second, plain};
+use crate::safe::Safe;
 use crate::table::grouped;
 
 /// Most settings in the table of a page.
@@ -11,27 +12,6 @@ const MAX_ROWS: usize = 2_000;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// Text that is to be read as text, whatever is in it.
-pub struct Safe<'a>(pub &'a str);
-
-impl fmt::Display for Safe<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
-                c if c.is_control() => f.write_char('\u{fffd}')?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The page.
 ///
@@ -75,19 +55,7 @@ fn table(out: &mut String, report: &Report<'_>) -> fmt::Result {
         write!(out, "<th><button>{}</button></th>", Safe(&one.name))?;
     }
     write!(out, "<th><button>pnl {}</button></th>", Safe(&report.currency))?;
-    for name in [
-        "realised",
-        "unrealised",
-        "fees",
-        "drawdown",
-        "turnover",
-        "signals",
-        "orders",
-        "fills",
-        "refusals",
-        "records/s",
-        "digest",
-    ] {
+    for name in FIGURES {
         write!(out, "<th><button>{name}</button></th>")?;
     }
     out.push_str("</tr></thead>\n<tbody>\n");

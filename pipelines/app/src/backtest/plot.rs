@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::grid::Parameter;
-use super::page::Safe;
 use super::show::{Report, money_of, plain};
+use crate::safe::Safe;
 use tidewire_schemas::Amount;
 
 const WIDTH: f64 = 860.0;

@@ -14,6 +14,21 @@ use super::grid::Grid;
 use super::tally::Money;
 use crate::table::{Align, Table, grouped};
 
+/// Names of a setting's figures, in the order of a table, behind its profit and loss.
+pub const FIGURES: [&str; 11] = [
+    "realised",
+    "unrealised",
+    "fees",
+    "drawdown",
+    "turnover",
+    "signals",
+    "orders",
+    "fills",
+    "refusals",
+    "records/s",
+    "digest",
+];
+
 /// What a table is sorted by, best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SortBy {
@@ -172,22 +187,8 @@ pub fn text(out: &mut dyn Write, report: &Report<'_>, top: usize) -> io::Result<
     )?;
     let names = report.grid.parameters.iter().map(|one| (one.name.as_str(), Align::Right));
     let money = format!("pnl {}", report.currency);
-    let fixed = [
-        money.as_str(),
-        "realised",
-        "unrealised",
-        "fees",
-        "drawdown",
-        "turnover",
-        "signals",
-        "orders",
-        "fills",
-        "refusals",
-        "records/s",
-        "digest",
-    ];
-    let columns: Vec<(&str, Align)> =
-        names.chain(fixed.into_iter().map(|name| (name, Align::Right))).collect();
+    let figures = [money.as_str()].into_iter().chain(FIGURES);
+    let columns: Vec<(&str, Align)> = names.chain(figures.map(|name| (name, Align::Right))).collect();
     let mut table = Table::new(&columns);
     for outcome in report.outcomes.iter().take(top) {
         let (money, tally) = (money_of(outcome, &report.currency), &outcome.tally);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tidewire_engine::cut::{is_marker_key, owner_of};
 use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
-use tidewire_engine::only::{OnlyKeys, Partition};
+use tidewire_engine::only::OnlyKeys;
+use tidewire_engine::reader::PartitionReader;
 
 /// Hands over the records of `at` that make up the cut whose marker is at `marker`, in their order; with `keys`, those of
 /// other keys are left out.
@@ -17,7 +18,7 @@ pub fn cut_records(
     mut take: impl FnMut(StoredRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let wanted = last_of_each_key(log, at, marker)?;
-    let mut reader = Partition::from_start(log, at.clone())?;
+    let mut reader = PartitionReader::from_start(log, at.clone())?;
     while let Some(stored) = reader.next_record()?.filter(|stored| stored.offset <= marker) {
         let Some(key) = &stored.record.key else { continue };
         let is_marker = is_marker_key(key);
@@ -39,7 +40,7 @@ pub fn cut_records(
 /// Offsets of the last record of each key before `until`, without those that deleted their key: what held then.
 pub fn last_of_each_key(log: &dyn Log, at: &TopicPartition, until: u64) -> Result<BTreeSet<u64>, LogError> {
     let mut last: BTreeMap<Bytes, u64> = BTreeMap::new();
-    let mut reader = Partition::from_start(log, at.clone())?;
+    let mut reader = PartitionReader::from_start(log, at.clone())?;
     while let Some(stored) = reader.next_record()?.filter(|stored| stored.offset < until) {
         let Some(key) = stored.record.key else { continue };
         match stored.record.value {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tidewire_engine::identity::RECEIVED_HEADER;
+use smol_str::SmolStr;
+use tidewire_engine::identity::{LEFT_OUT_HEADER, RECEIVED_HEADER, sequence_of, sequence_prefix};
 use tidewire_engine::log::{NewRecord, StoredRecord, TopicPartition};
-use tidewire_engine::only::{OnlyKeys, sequence_of, sequence_prefix};
+use tidewire_engine::only::OnlyKeys;
 use tidewire_schemas::topics;
 
 use super::plan::TaskPlan;
@@ -117,11 +118,13 @@ impl Need {
 /// A record of which its place and its times alone are left.
 fn time_of(stored: &StoredRecord) -> StoredRecord {
     let received = stored.record.headers.iter().filter(|(name, _)| name == RECEIVED_HEADER);
+    let received = received.map(|(name, value)| (name.clone(), Bytes::copy_from_slice(value)));
+    let left_out = (SmolStr::new_static(LEFT_OUT_HEADER), Bytes::from_static(b"key"));
     let record = NewRecord {
         timestamp_ms: stored.record.timestamp_ms,
         key: None,
         value: None,
-        headers: received.map(|(name, value)| (name.clone(), Bytes::copy_from_slice(value))).collect(),
+        headers: received.chain([left_out]).collect(),
     };
     StoredRecord { offset: stored.offset, record }
 }

@@ -3,8 +3,8 @@
 use anyhow::bail;
 use tidewire_engine::frame::TimerCause;
 use tidewire_engine::identity::{CAUSE_HEADER, Identity};
+use tidewire_engine::identity::{sequence_of, sequence_prefix};
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
-use tidewire_engine::only::{sequence_of, sequence_prefix};
 use tidewire_schemas::{EventTime, Record, SchemaBook, topics};
 
 use super::{Edge, Request};

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::bail;
 use tidewire_engine::intake::Source;
 use tidewire_engine::log::{Log, TopicPartition};
-use tidewire_engine::only::{Asked, Begin, Journal, OnlyKeys, begin_before, compare};
+use tidewire_engine::only::{Asked, Begin, OnlyKeys, begin_before, compare};
 use tidewire_engine::partition::partition_of_compound;
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::verify::Journal;
 use tidewire_runtime::bundle::{BundleTask, InputRange};
 use tidewire_schemas::{EpochRecord, EventTime, SchemaBook};
 
@@ -78,7 +79,7 @@ impl TaskPlan {
         };
         plan.take_positions();
         let mut journal = Journal::new(log, spec, book, task)?;
-        while let Some(record) = journal.next_epoch()? {
+        while let Some(record) = journal.next_record()? {
             if number(record.epoch) > to {
                 break;
             }
@@ -200,7 +201,7 @@ fn epochs(
     };
     let mut journal = Journal::new(log, spec, book, task)?;
     let mut found: Option<(u64, u64)> = None;
-    while let Some(record) = journal.next_epoch()? {
+    while let Some(record) = journal.next_record()? {
         let epoch = number(record.epoch);
         match &mut found {
             None if begins(&record) => {

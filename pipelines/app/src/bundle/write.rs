@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tidewire_engine::frame::TimerCause;
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition, TopicSpec};
-use tidewire_engine::only::{OnlyKeys, Partition};
+use tidewire_engine::only::OnlyKeys;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_runtime::bundle::{About, BundleWriter, Finished, NOTES_TOPIC, note_record};
 use tidewire_runtime::registry::SCHEMAS_TOPIC;
@@ -165,7 +166,7 @@ impl Writing<'_> {
         let all: BTreeSet<TopicPartition> =
             self.plans.iter().map(|plan| TopicPartition::new(plan.spec.epochs_topic(), plan.task)).collect();
         for at in all {
-            let mut reader = Partition::from_start(self.log, at.clone())?;
+            let mut reader = PartitionReader::from_start(self.log, at.clone())?;
             let mut is_begun = false;
             while let Some(mut stored) = reader.next_record()? {
                 let Some(record) = epoch_record(&stored, self.book) else { continue };

@@ -68,7 +68,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Some(file) => as_recorded(&*open.log, &load_pipeline(file)?)?,
         None => pipelines(&*open.log)?.iter().flat_map(|recorded| recorded.stages().to_vec()).collect(),
     };
-    let explainer = Explainer::new(&*open.log, &open.book, stages, usize::from(args.depth));
+    let explainer = Explainer::new(&*open.log, &open.book, stages, open.only_keys(), usize::from(args.depth));
     let Some(id) = &args.id else { return every_order(&explainer, args.json) };
     let bar = progress();
     let explanation = explainer.explain(id, &mut |looked| {

@@ -107,7 +107,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let spec = stage(&stages, &args.stage, args.task)?;
     let asks = !args.json && io::stdin().is_terminal() && io::stdout().is_terminal();
     let at = Breakpoint { with_others: asks, ..breakpoint(args, &spec)? };
-    let past = Past { log: &*open.log, book: &open.book, spec, task: args.task };
+    let past = Past { log: &*open.log, book: &open.book, spec, task: args.task, only: open.only_keys() };
     let Some((first, last)) = span(&past, args)? else { return Ok(cli::OK) };
     let cuts = past.cuts()?;
     let start = past.start_before(first, &cuts, 0)?;

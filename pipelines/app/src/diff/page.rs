@@ -10,6 +10,7 @@ use super::counts::{Class, Counts};
 use super::fields::FieldDiff;
 use super::report::{Report, RunFacts, Shown};
 use super::show::{facts, lies_at};
+use crate::safe::Safe;
 use crate::table::grouped;
 
 /// Most differences on a page.
@@ -23,28 +24,6 @@ const MAX_VALUE: usize = 1_000;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// Text that is to be read as text, whatever is in it.
-struct Safe<'a>(&'a str);
-
-impl fmt::Display for Safe<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                // What turns the direction of text could show it as something else.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
-                c if c.is_control() && c != '\n' => f.write_char('\u{fffd}')?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The page.
 pub fn page(report: &Report) -> Result<String, fmt::Error> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tidewire_contract::Key;
 use tidewire_engine::frame::TimerCause;
-use tidewire_engine::identity::{CAUSE_HEADER, ID_HEADER, Identity};
+use tidewire_engine::identity::{CAUSE_HEADER, ID_HEADER, Identity, is_left_out};
 use tidewire_engine::log::{NewRecord, StoredRecord, TopicPartition};
 use tidewire_engine::trace::Took;
 use tidewire_schemas::{EventTime, Record};
@@ -265,6 +265,9 @@ impl<'s, 'a> Grower<'s, 'a> {
         let (kind, value, notes) = match Shower::new(self.session.book).show(record.value.as_deref()) {
             Shown::Record(kind, value) => (kind, value, None),
             Shown::Json(value) => (String::new(), value, None),
+            Shown::Nothing if is_left_out(record) => {
+                (String::new(), Value::Null, Some("of a key that was left out of the bundle".to_owned()))
+            }
             Shown::Nothing => (String::new(), Value::Null, Some("it deletes its key".to_owned())),
             Shown::Bytes(bytes, why) => (String::new(), Value::from(hex(&bytes)), Some(why)),
         };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::states::short;
 use super::tree::{Brief, Explanation, Group, Made, TreeNode};
 use super::words::{self, fields, is_passed, plain};
+use crate::safe::Safe;
 
 /// Levels of the tree that are open at first.
 const OPEN_LEVELS: usize = 3;
@@ -270,19 +271,7 @@ fn checks(out: &mut dyn Write, value: &Value) -> io::Result<()> {
 
 /// Text that stands for itself in a page, and for nothing else.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
+    Safe(text).to_string()
 }
 
 #[cfg(test)]

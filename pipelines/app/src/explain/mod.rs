@@ -8,6 +8,7 @@ mod grow;
 pub mod html;
 mod known;
 pub mod past;
+mod restricted;
 mod seek;
 mod session;
 pub mod states;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use tidewire_engine::log::Log;
+use tidewire_engine::only::OnlyKeys;
 use tidewire_engine::plan::StageSpec;
 use tidewire_schemas::SchemaBook;
 
@@ -40,29 +42,36 @@ pub struct Explainer<'a> {
     log: &'a dyn Log,
     book: &'a Arc<SchemaBook>,
     stages: Vec<Arc<StageSpec>>,
+    /// The keys that the log is restricted to.
+    only: Option<Arc<OnlyKeys>>,
     /// How many records deep a tree goes.
     depth: usize,
 }
 
 impl<'a> Explainer<'a> {
-    /// For the stages that ran on the log.
+    /// For the stages that ran on the log; `only`: the keys that it is restricted to, where it is a bundle of some.
     pub fn new(
         log: &'a dyn Log,
         book: &'a Arc<SchemaBook>,
         stages: Vec<Arc<StageSpec>>,
+        only: Option<Arc<OnlyKeys>>,
         depth: usize,
     ) -> Self {
-        Self { log, book, stages, depth }
+        Self { log, book, stages, only, depth }
+    }
+
+    fn session(&self) -> Session<'a> {
+        Session::new(self.log, self.book, self.stages.clone(), self.only.clone())
     }
 
     /// The first records of all orders.
     pub fn all_orders(&self) -> anyhow::Result<Vec<(String, Place)>> {
-        find::all_orders(&Session::new(self.log, self.book, self.stages.clone()))
+        find::all_orders(&self.session())
     }
 
     /// Finds what was asked for, and explains it. `progress` is told how many records were looked at.
     pub fn explain(&self, asked: &str, progress: &mut dyn FnMut(u64)) -> anyhow::Result<Explanation> {
-        let session = Session::new(self.log, self.book, self.stages.clone());
+        let session = self.session();
         let target = Target::parse(asked);
         let place = target.find(&session, progress)?;
         let focus = match &target {
@@ -74,7 +83,7 @@ impl<'a> Explainer<'a> {
 
     /// Explains a record whose place is known.
     pub fn explain_at(&self, asked: &str, place: &Place) -> anyhow::Result<Explanation> {
-        self.grow(Session::new(self.log, self.book, self.stages.clone()), asked, place, None)
+        self.grow(self.session(), asked, place, None)
     }
 
     fn grow(

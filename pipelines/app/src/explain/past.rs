@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tidewire_engine::cut::{Changelog, CutError, MARKER};
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
+use tidewire_engine::only::{KeyScope, OnlyKeys};
 use tidewire_engine::plan::StageSpec;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_engine::rerun::{Inputs, difference};
 use tidewire_engine::task::{Closed, RestoreError, Task};
 use tidewire_schemas::{CutMarker, EpochRecord, Record, SchemaBook};
 
+use super::restricted::{Renumbered, Restricted};
 use super::seek::first_at_least;
 use crate::records::Reader;
 
@@ -29,6 +31,8 @@ pub struct Past<'a> {
     pub spec: Arc<StageSpec>,
     /// The task's number.
     pub task: u32,
+    /// The keys that the log is restricted to.
+    pub only: Option<Arc<OnlyKeys>>,
 }
 
 /// A cut in the changelog.
@@ -68,9 +72,17 @@ pub struct Rerun {
     pub closed: Closed,
     /// How the two differ, if they do.
     pub difference: Option<String>,
+    renumbered: Option<Renumbered>,
 }
 
-impl Past<'_> {
+impl Rerun {
+    /// The sequence number under which an output of the re-run lies in the log.
+    pub fn recorded_sequence(&self, sequence: u64) -> Option<u64> {
+        self.renumbered.as_ref().map_or(Some(sequence), |numbers| numbers.get(&sequence).copied())
+    }
+}
+
+impl<'a> Past<'a> {
     /// The partition of its epoch records.
     pub fn epochs_at(&self) -> TopicPartition {
         TopicPartition::new(self.spec.epochs_topic(), self.task)
@@ -141,8 +153,7 @@ impl Past<'_> {
         let at = self.epochs_at();
         let first = self.first_epoch(i64::MIN, |record| record.epoch)?;
         if first.as_ref().is_some_and(|first| first.epoch == 1) {
-            let task = Task::new(Arc::clone(&self.spec), self.task, Arc::clone(self.book));
-            let task = task.map_err(|error| anyhow::anyhow!("{error}"))?;
+            let task = self.restored(&Changelog::default())?;
             return Ok(Start { task, after: 0, epochs_from: self.log.bounds(&at)?.start });
         }
         // Earlier than the nearest there is none: a later one is better than nothing.
@@ -179,8 +190,7 @@ impl Past<'_> {
                 changelog.take(stored, self.book)?;
             }
         }
-        let restored = Task::restored(Arc::clone(&self.spec), self.task, Arc::clone(self.book), &changelog);
-        match restored {
+        match self.restored(&changelog) {
             Ok(task) => {
                 let epochs_from = cut.epochs_from.max(self.log.bounds(&self.epochs_at())?.start);
                 Ok(Some(Start { task, after: cut.epoch, epochs_from }))
@@ -189,6 +199,14 @@ impl Past<'_> {
             Err(error) => Err(anyhow::Error::from(error)
                 .context(format!("{}/{} at the cut of epoch {}", self.spec.name, self.task, cut.epoch))),
         }
+    }
+
+    fn restored(&self, changelog: &Changelog) -> Result<Task, RestoreError> {
+        let scope = match &self.only {
+            Some(keys) => KeyScope::Only { keys: Arc::clone(keys), is_partial: true },
+            None => KeyScope::All,
+        };
+        Task::restored_in(Arc::clone(&self.spec), self.task, Arc::clone(self.book), changelog, scope)
     }
 
     /// Runs recorded epochs again, up to and with `until`. Before each, `before` sees the task; after it, `after` too.
@@ -202,6 +220,7 @@ impl Past<'_> {
         let Start { mut task, epochs_from, .. } = start;
         let at = self.epochs_at();
         let mut inputs = Inputs::of(&task);
+        let mut restricted = self.only.as_ref().map(|_| Restricted::new(self)).transpose()?;
         let mut reader = Reader::new(at.clone(), epochs_from, self.log.bounds(&at)?.stable_end);
         while let Some(stored) = reader.next(self.log)? {
             let Some(record) = epoch_record(&stored, self.book).and_then(|record| self.own(record)) else {
@@ -219,9 +238,15 @@ impl Past<'_> {
             let closed = closed.with_context(|| {
                 format!("{}/{}: epoch {} can not be run again", self.spec.name, self.task, record.epoch)
             })?;
-            // State is compared too, whoever made it: what passes between operators shows only there.
-            let difference = difference(&record, &closed, true);
-            if after(&mut task, Rerun { record, closed, difference })?.is_break() {
+            let (renumbered, difference) = match &mut restricted {
+                Some(restricted) => {
+                    let (renumbered, difference) = restricted.take(&record, &closed)?;
+                    (Some(renumbered), difference)
+                }
+                // State is compared too, whoever made it: what passes between operators shows only there.
+                None => (None, difference(&record, &closed, true)),
+            };
+            if after(&mut task, Rerun { record, closed, difference, renumbered })?.is_break() {
                 break;
             }
         }
@@ -247,7 +272,7 @@ mod tests {
         for topic in [spec.epochs_topic(), spec.changelog_topic()] {
             log.create_topic(&TopicSpec::new(topic, spec.tasks())).unwrap();
         }
-        let past = Past { log: &log, book: &book, spec: Arc::clone(&spec), task: 1 };
+        let past = Past { log: &log, book: &book, spec: Arc::clone(&spec), task: 1, only: None };
         for epoch in 5..9 {
             let record = EpochRecord { stage: spec.name.clone(), task: 1, epoch, ..EpochRecord::default() };
             let mut value = Vec::new();

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use tidewire_contract::Key;
 use tidewire_engine::identity::Identity;
 use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
+use tidewire_engine::only::OnlyKeys;
 use tidewire_engine::plan::StageSpec;
 use tidewire_schemas::{EpochRecord, SchemaBook, topics};
 
@@ -68,6 +69,8 @@ pub struct Session<'a> {
     pub book: &'a Arc<SchemaBook>,
     /// All stages that ran on it.
     pub stages: Vec<Arc<StageSpec>>,
+    /// The keys that the log is restricted to.
+    only: Option<Arc<OnlyKeys>>,
     /// What was run again.
     pub stretches: Vec<(TaskId, Stretch)>,
     /// Keys that led to outputs.
@@ -85,11 +88,17 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Nothing done yet.
-    pub fn new(log: &'a dyn Log, book: &'a Arc<SchemaBook>, stages: Vec<Arc<StageSpec>>) -> Self {
+    pub fn new(
+        log: &'a dyn Log,
+        book: &'a Arc<SchemaBook>,
+        stages: Vec<Arc<StageSpec>>,
+        only: Option<Arc<OnlyKeys>>,
+    ) -> Self {
         Self {
             log,
             book,
             stages,
+            only,
             stretches: Vec::new(),
             keys: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -110,7 +119,13 @@ impl<'a> Session<'a> {
 
     /// The past of a task.
     pub fn past(&self, task: TaskId) -> Past<'a> {
-        Past { log: self.log, book: self.book, spec: Arc::clone(&self.stages[task.0]), task: task.1 }
+        Past {
+            log: self.log,
+            book: self.book,
+            spec: Arc::clone(&self.stages[task.0]),
+            task: task.1,
+            only: self.only.clone(),
+        }
     }
 
     /// A record by its place; in words why it is not there.

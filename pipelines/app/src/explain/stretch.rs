@@ -130,16 +130,18 @@ impl Stretch {
         self.calls.extend(trace.calls);
         let mut sent = BTreeSet::new();
         for item in trace.sent {
+            let Some(sequence) = rerun.recorded_sequence(item.sequence) else { continue };
             let id = (item.epoch, item.pass, item.node, item.ordinal);
-            self.items_by_sequence.insert(item.sequence, id);
-            self.sequences.insert(id, item.sequence);
-            sent.insert(item.sequence);
+            self.items_by_sequence.insert(sequence, id);
+            self.sequences.insert(id, sequence);
+            sent.insert(sequence);
         }
-        for output in rerun.closed.outputs {
-            if let Some(id) = Identity::of(&output.record)
-                && sent.contains(&id.sequence)
+        for output in &rerun.closed.outputs {
+            if let Some(sequence) =
+                Identity::of(&output.record).and_then(|id| rerun.recorded_sequence(id.sequence))
+                && sent.contains(&sequence)
             {
-                self.outputs.insert(id.sequence, output);
+                self.outputs.insert(sequence, output.clone());
             }
         }
         if let (None, Some(what)) = (&self.difference, rerun.difference) {
@@ -229,7 +231,8 @@ pub fn keys_of(past: &Past<'_>, cuts: &Cuts, epoch: i64, sequence: u64) -> anyho
                         makers.insert((call.pass, call.node, gave.ordinal), call);
                     }
                 }
-                let sent = trace.sent.iter().find(|sent| sent.sequence == sequence);
+                let sent =
+                    trace.sent.iter().find(|sent| rerun.recorded_sequence(sent.sequence) == Some(sequence));
                 let mut at = sent.map(|sent| (sent.pass, sent.node, sent.ordinal));
                 while let Some(call) = at.and_then(|at| makers.get(&at)) {
                     keys.insert(call.key.clone());

@@ -43,7 +43,8 @@ pub fn put(
         return Ok(None);
     }
     if !job.files.is_empty() {
-        if !feed_files(job, &**view, stop, on_told)? {
+        let tell = |bytes, total, _| on_told(Told::Reading(bytes, total));
+        if !feed_files(job, &**view, true, stop, tell)? {
             return Ok(None);
         }
         // They lie in the order asked for.
@@ -122,12 +123,14 @@ pub fn copy_limits(job: &Job<'_>, to: &dyn Log, ranges: &Ranges, stop: &AtomicBo
     Ok(true)
 }
 
-/// Writes the files under the prefix; false when told to stop.
-fn feed_files(
+/// Writes the files of a job to a log, in the order that it asks for; false when told to stop. `goes_on`: what is there
+/// already of an earlier attempt is passed over. `on_progress` is told bytes read, of how many, and records written.
+pub fn feed_files(
     job: &Job<'_>,
-    view: &dyn Log,
+    to: &dyn Log,
+    goes_on: bool,
     stop: &AtomicBool,
-    on_told: &mut impl FnMut(Told),
+    mut on_progress: impl FnMut(u64, u64, u64),
 ) -> anyhow::Result<bool> {
     let importers: Vec<Importer> =
         job.files.iter().map(|file| Importer::open(file, job.reading.clone())).collect::<Result<_, _>>()?;
@@ -142,9 +145,9 @@ fn feed_files(
         plan.map_or(1, |plan| plan.partitions)
     };
     let sorts_ms = (job.options.order == InputOrder::Event).then_some(job.options.max_disorder_ms);
-    let options = FeedOptions { goes_on: true, sorts_ms, stop: Some(stop) };
-    let (fed, _) = feed_with(options, view, job.book, merge, (&names, &partitions), |bytes, _| {
-        on_told(Told::Reading(bytes, total));
+    let options = FeedOptions { goes_on, sorts_ms, stop: Some(stop) };
+    let (fed, _) = feed_with(options, to, job.book, merge, (&names, &partitions), |bytes, records| {
+        on_progress(bytes, total, records);
     })?;
     if !fed.failed.is_empty() {
         bail!("{}", fed.failed.join("\n"));

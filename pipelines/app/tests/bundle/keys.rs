@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidewire::files::load_pipeline;
 use tidewire_engine::cut::owner_of;
+use tidewire_engine::identity::{LEFT_OUT_HEADER, RECEIVED_HEADER, is_left_out};
 use tidewire_engine::log::{Log, TopicPartition};
-use tidewire_engine::only::{Asked, OnlyKeys, Partition, compare, run_again};
+use tidewire_engine::only::{Asked, OnlyKeys, compare, run_again};
 use tidewire_engine::partition::partition_of_compound;
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_runtime::embedded::{EmbeddedOptions, open_any};
 use tidewire_runtime::registry::read_book;
 use tidewire_schemas::SchemaBook;
@@ -29,7 +31,7 @@ fn keys_of(log: &dyn Log, spec: &StageSpec) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for task in 0..spec.tasks() {
         let at = TopicPartition::new(spec.driving().unwrap().topic.clone(), task);
-        let mut reader = Partition::from_start(log, at).unwrap();
+        let mut reader = PartitionReader::from_start(log, at).unwrap();
         while let Some(stored) = reader.next_record().unwrap() {
             keys.insert(text(&stored.record.key.unwrap()));
         }
@@ -123,7 +125,11 @@ fn what_belongs_to_other_keys_stays_out() {
                 None => {
                     husks += 1;
                     assert!(stored.record.value.is_none() && stored.record.timestamp_ms > 0);
-                    assert!(stored.record.headers.iter().all(|(name, _)| name == "received-ns"));
+                    assert!(is_left_out(&stored.record));
+                    let headers = stored.record.headers.iter().map(|(name, _)| name.as_str());
+                    assert!(
+                        headers.into_iter().all(|name| [RECEIVED_HEADER, LEFT_OUT_HEADER].contains(&name))
+                    );
                 }
             }
         }

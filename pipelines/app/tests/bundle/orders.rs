@@ -7,8 +7,10 @@ use std::time::Instant;
 use tidewire::files::load_pipeline;
 use tidewire_engine::identity::{CAUSE_HEADER, Identity};
 use tidewire_engine::log::{Log, NewRecord, TopicPartition};
-use tidewire_engine::only::{Asked, Journal, OnlyKeys, Partition, compare};
+use tidewire_engine::only::{Asked, OnlyKeys, compare};
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
+use tidewire_engine::verify::Journal;
 use tidewire_runtime::embedded::{EmbeddedOptions, open_any};
 use tidewire_runtime::registry::read_book;
 use tidewire_schemas::{Record, SchemaBook};
@@ -32,7 +34,7 @@ impl Run {
         for spec in &stages {
             for task in 0..spec.tasks() {
                 let mut journal = Journal::new(&*log, spec, &book, task).unwrap();
-                while let Some(record) = journal.next_epoch().unwrap() {
+                while let Some(record) = journal.next_record().unwrap() {
                     let numbers = [record.epoch, record.closing_sequence].map(|n| u64::try_from(n).unwrap());
                     closing.entry((spec.name.to_string(), task)).or_default().push(numbers.into());
                 }
@@ -64,7 +66,7 @@ impl Run {
         let mut records = Vec::new();
         for partition in 0..partitions {
             let at = TopicPartition::new(topic, partition);
-            let mut reader = Partition::from_start(&*self.log, at).unwrap();
+            let mut reader = PartitionReader::from_start(&*self.log, at).unwrap();
             while let Some(stored) = reader.next_record().unwrap() {
                 records.push(stored.record);
             }
@@ -104,4 +106,54 @@ fn each_order_is_made_again_from_the_records_of_its_keys_alone() {
     assert!(orders >= 90, "{orders}");
     // From a cut nearby, not from the beginning: a flush is due every ten seconds.
     assert!(epochs < orders * 40, "{epochs} epochs for {orders} orders");
+}
+
+#[test]
+fn an_order_is_explained_from_its_own_bundle_as_from_the_whole_log() {
+    let data = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ids: Vec<String> = Vec::new();
+    {
+        let _alone = alone();
+        let run = Run::of(data);
+        for record in run.all("orders.v1") {
+            let Ok(Record::Order(order)) = run.book.decode(record.value.as_deref().unwrap()) else {
+                panic!("no order");
+            };
+            if !ids.contains(&order.order_id.to_string()) {
+                ids.push(order.order_id.to_string());
+            }
+        }
+    }
+    let path = folder.path().join("order.tidewire");
+    let mut from_outside = [0, 0];
+    for id in ids.iter().step_by(9) {
+        ok(&["bundle", path.to_str().unwrap(), "--order", id, "--force"], data);
+        let explain = |data: &Path| json(&["explain", id, "--prove", "--json"], data);
+        let (whole, own) = (explain(data), explain(&path));
+        assert_eq!(own["proof"]["verdict"], "same", "{id}: {:#}", own["proof"]);
+        assert_eq!(own["why"], whole["why"], "{id}");
+        assert_eq!(own["root"]["value"], whole["root"]["value"], "{id}");
+        assert_eq!(own["root"]["made"]["state_before"], whole["root"]["made"]["state_before"], "{id}");
+        assert_eq!(own["root"]["made"]["epoch"], whole["root"]["made"]["epoch"], "{id}");
+        for (sum, explanation) in from_outside.iter_mut().zip([&whole, &own]) {
+            *sum += explanation["size"]["external"].as_u64().unwrap();
+        }
+        // What came of it is numbered as it lies in the log.
+        assert_eq!(own["root"]["identity"], whole["root"]["identity"], "{id}");
+    }
+    println!("{from_outside:?} records from outside");
+    // A bundle lacks what lies before its stretch, and little else.
+    assert!(from_outside[1] * 10 > from_outside[0] * 8, "{from_outside:?}");
+
+    let step = ["step", "--stage", "risk", "--operator", "orders", "--json", "--max", "5", "--task"];
+    let mut stops = 0;
+    for task in ["0", "1", "2", "3"] {
+        let output = super::run(&[&step[..], &[task]].concat(), &path);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{err}");
+        assert!(!err.contains("gives something else"), "{err}");
+        stops += out.lines().count();
+    }
+    assert!(stops > 0);
 }

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 use tidewire_contract::Key;
 
 use crate::fault::Skips;
+use crate::identity::is_left_out;
 use crate::intake::Taken;
 use crate::task::Task;
 
@@ -100,15 +101,19 @@ impl KeyScope {
 }
 
 impl Task {
-    /// Whether a record passes the operators by, because it is of another key than they are to see. It gives its time
-    /// all the same, unless it was left out then.
+    /// Whether a record passes the operators by, because it is of another key than they are to see, or nothing of it but
+    /// its time is there. It gives its time all the same, unless it was skipped when it was taken first.
     pub(crate) fn passes_by(&mut self, taken: &Taken, skips: &Skips) -> bool {
-        let source = &self.intake.sources()[taken.source];
-        let KeyScope::Only { keys, .. } = &self.only else { return false };
-        if source.is_whole() || keys.wants_bytes(taken.stored.record.key.as_deref()) {
+        let (record, source) = (&taken.stored.record, &self.intake.sources()[taken.source]);
+        let is_others = match &self.only {
+            KeyScope::Only { keys, .. } => !source.is_whole() && !keys.wants_bytes(record.key.as_deref()),
+            KeyScope::All | KeyScope::Noted(_) => false,
+        };
+        if !is_others && !is_left_out(record) {
             return false;
         }
-        if !skips.records.contains_key(&(taken.source, taken.stored.offset)) {
+        let was_skipped = skips.records.contains_key(&(taken.source, taken.stored.offset));
+        if !was_skipped && source.received_before_ms(record).is_none() {
             self.tide.observe(taken.source, taken.stored.record.timestamp_ms);
         }
         true

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use smol_str::SmolStr;
 use tidewire_schemas::topics;
 
-use crate::identity::ID_HEADER;
+use crate::identity::{sequence_of, sequence_prefix};
 use crate::log::{Log, LogError, StoredRecord, TopicPartition};
 use crate::plan::StageSpec;
 
@@ -91,15 +91,4 @@ impl<'a> Recorded<'a> {
         }
         Ok(None)
     }
-}
-
-/// What the identities of a task's outputs begin with.
-pub fn sequence_prefix(stage: &str, task: u32) -> String {
-    format!("{stage}/{task}/")
-}
-
-/// The sequence number of a record, if the task with that prefix made it.
-pub fn sequence_of(stored: &StoredRecord, prefix: &str) -> Option<u64> {
-    let id = std::str::from_utf8(stored.record.header(ID_HEADER)?).ok()?;
-    id.strip_prefix(prefix)?.parse().ok()
 }

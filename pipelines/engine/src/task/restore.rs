@@ -43,7 +43,7 @@ impl Task {
     }
 
     /// The same with the entries of some keys alone, where the scope says so.
-    pub(crate) fn restored_in(
+    pub fn restored_in(
         spec: Arc<StageSpec>,
         number: u32,
         book: Arc<SchemaBook>,

@@ -12,11 +12,9 @@ use super::{VerifyError, restore_error};
 use crate::cut::{Changelog, CutError, is_marker, owner_of_entry};
 use crate::log::{Log, LogError, NewRecord, StoredRecord, TopicPartition};
 use crate::plan::StageSpec;
+use crate::reader::PartitionReader;
 use crate::rerun::unsigned;
 use crate::task::{RestoreError, Task};
-
-/// Bytes asked of the log at once.
-const FETCH_BYTES: usize = 1 << 20;
 
 /// A cut whose marker is still in the changelog.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,52 +48,35 @@ pub fn cuts(log: &dyn Log, spec: &StageSpec, book: &SchemaBook, task: u32) -> Re
 }
 
 /// Reads a changelog cut by cut.
-pub(super) struct CutReader<'a> {
-    log: &'a dyn Log,
-    at: TopicPartition,
-    from: u64,
-    until: u64,
-    ready: std::vec::IntoIter<StoredRecord>,
+pub(crate) struct CutReader<'a> {
+    records: PartitionReader<'a>,
     /// What was read, up to the last cut that was returned.
     pub changelog: Changelog,
 }
 
 impl<'a> CutReader<'a> {
     pub fn new(log: &'a dyn Log, spec: &StageSpec, task: u32) -> Result<Self, LogError> {
-        let at = TopicPartition::new(spec.changelog_topic(), task);
-        let bounds = log.bounds(&at)?;
-        let (from, until) = (bounds.start, bounds.stable_end);
-        Ok(Self { log, at, from, until, ready: Vec::new().into_iter(), changelog: Changelog::default() })
+        let records = PartitionReader::from_start(log, TopicPartition::new(spec.changelog_topic(), task))?;
+        Ok(Self { records, changelog: Changelog::default() })
     }
 
     /// Takes up what was written since.
     pub fn extend(&mut self) -> Result<(), LogError> {
-        let bounds = self.log.bounds(&self.at)?;
-        self.from = self.from.max(bounds.start);
-        self.until = self.until.max(bounds.stable_end);
-        Ok(())
+        self.records.extend()
     }
 
     /// The next record, which is not yet part of the changelog.
     pub fn record(&mut self) -> Result<Option<StoredRecord>, LogError> {
-        loop {
-            if let Some(stored) = self.ready.next() {
-                if stored.offset < self.until {
-                    return Ok(Some(stored));
-                }
-                continue;
-            }
-            if self.from >= self.until {
-                return Ok(None);
-            }
-            let fetched = self.log.read(&self.at, self.from, FETCH_BYTES)?;
-            self.from = if fetched.at_end { self.until } else { fetched.next_offset.max(self.from + 1) };
-            self.ready = fetched.records.into_iter();
-        }
+        self.records.next_record()
     }
 
     /// Reads up to and with the next marker; returns its offset.
-    fn next(&mut self, spec: &StageSpec, book: &SchemaBook, task: u32) -> Result<Option<u64>, VerifyError> {
+    pub fn next(
+        &mut self,
+        spec: &StageSpec,
+        book: &SchemaBook,
+        task: u32,
+    ) -> Result<Option<u64>, VerifyError> {
         while let Some(stored) = self.record()? {
             let (offset, ends) = (stored.offset, is_marker(&stored));
             self.changelog.take(stored, book).map_err(|error| restore_error(spec, task, error.into()))?;
@@ -168,14 +149,22 @@ pub(super) fn restore(
     number: u32,
     offset: u64,
 ) -> Result<Task, VerifyError> {
-    let mut reader = CutReader::new(log, spec, number)?;
-    while let Some(found) = reader.next(spec, book, number)? {
-        if found >= offset {
-            break;
-        }
-    }
-    let task = Task::restored(Arc::clone(spec), number, Arc::clone(book), &reader.changelog);
+    let changelog = changelog_to(log, spec, book, number, offset)?;
+    let task = Task::restored(Arc::clone(spec), number, Arc::clone(book), &changelog);
     task.map_err(|error| restore_error(spec, number, error))
+}
+
+/// The changelog up to the marker at `offset`.
+pub(crate) fn changelog_to(
+    log: &dyn Log,
+    spec: &StageSpec,
+    book: &SchemaBook,
+    task: u32,
+    offset: u64,
+) -> Result<Changelog, VerifyError> {
+    let mut reader = CutReader::new(log, spec, task)?;
+    while reader.next(spec, book, task)?.is_some_and(|found| found < offset) {}
+    Ok(reader.changelog)
 }
 
 /// The operator and key of the first entry of a cut that was written with other bytes than the re-run gives, where the

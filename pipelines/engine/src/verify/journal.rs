@@ -115,7 +115,12 @@ impl<'a> Journal<'a> {
                     self.ready.push_back(record);
                 }
             }
-            self.from = if fetched.at_end { self.until } else { fetched.next_offset.max(self.from + 1) };
+            // Not past the end that it knows: what lies there is read once that is moved.
+            self.from = if fetched.at_end {
+                self.until
+            } else {
+                fetched.next_offset.max(self.from + 1).min(self.until)
+            };
         }
         Ok(())
     }

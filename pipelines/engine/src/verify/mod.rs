@@ -19,6 +19,7 @@ use crate::rerun::{Inputs, RerunError, difference, unsigned};
 use crate::task::{Closed, RestoreError, Task};
 
 pub use cuts::{Begin, Cut, cuts};
+pub(crate) use cuts::{CutReader, changelog_to};
 pub use journal::{Edge, EpochName, Epochs, Journal, Kept, Range, RangeError, epochs_of};
 pub use seek::seek;
 pub use stretches::{Rerun, Sample, Stretch, Stretches, rerun_epochs};
@@ -179,7 +180,7 @@ fn way_out(earliest: Option<u64>) -> String {
     }
 }
 
-fn restore_error(spec: &StageSpec, task: u32, error: RestoreError) -> VerifyError {
+pub(crate) fn restore_error(spec: &StageSpec, task: u32, error: RestoreError) -> VerifyError {
     VerifyError::Restore { stage: spec.name.clone(), task, error }
 }
 

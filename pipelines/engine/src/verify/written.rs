@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use tidewire_schemas::topics;
 
 use super::seek::seek;
-use crate::identity::{CAUSE_HEADER, ID_HEADER, Identity};
+use crate::identity::{CAUSE_HEADER, Identity, sequence_of, sequence_prefix};
 use crate::log::{Log, LogError, StoredRecord, TopicPartition};
 use crate::outputs::Output;
 use crate::plan::StageSpec;
@@ -59,7 +59,7 @@ impl<'a> Written<'a> {
     /// The outputs after the task's sequence `after`.
     pub fn new(log: &'a dyn Log, spec: &StageSpec, task: u32, after: u64) -> Result<Self, LogError> {
         let (mut partitions, mut compacted) = (BTreeMap::new(), Vec::new());
-        let writer = format!("{}/{task}/", spec.name);
+        let writer = sequence_prefix(&spec.name, task);
         let topics = spec.outputs.iter().map(|output| output.topic.as_str());
         for name in topics.chain([topics::LATE, topics::DEAD_LETTERS]) {
             let Some(topic) = log.topic(name)? else { continue };
@@ -222,12 +222,6 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// The sequence number of a record that the writer made.
-fn sequence_of(stored: &StoredRecord, writer: &str) -> Option<u64> {
-    let id = stored.record.header(ID_HEADER)?;
-    std::str::from_utf8(id).ok()?.strip_prefix(writer)?.parse().ok()
 }
 
 fn body(value: &Option<Bytes>) -> &[u8] {

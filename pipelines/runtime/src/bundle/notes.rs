@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidewire_engine::log::{Log, LogError, NewRecord, StoredRecord, TopicPartition};
-use tidewire_engine::only::{Notes, Partition};
+use tidewire_engine::only::Notes;
+use tidewire_engine::reader::PartitionReader;
 
 /// The topic of these notes.
 pub const NOTES_TOPIC: &str = "_bundle";
@@ -32,7 +33,7 @@ pub fn note_record(stage: &str, epoch: u64, sequences: &[u64]) -> NewRecord {
 
 /// The notes of one task, in the order of its epochs.
 pub struct BundleNotes<'a> {
-    reader: Partition<'a>,
+    reader: PartitionReader<'a>,
     stage: String,
     ahead: Option<Note>,
 }
@@ -40,7 +41,7 @@ pub struct BundleNotes<'a> {
 impl<'a> BundleNotes<'a> {
     /// The notes of a task.
     pub fn new(log: &'a dyn Log, stage: &str, task: u32) -> Result<Self, LogError> {
-        let reader = Partition::from_start(log, TopicPartition::new(NOTES_TOPIC, task))?;
+        let reader = PartitionReader::from_start(log, TopicPartition::new(NOTES_TOPIC, task))?;
         Ok(Self { reader, stage: stage.to_owned(), ahead: None })
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidewire_engine::only::{Asked, OnlyKeys, OnlyReport, compare};
+use tidewire_engine::only::{Asked, OnlyReport, compare};
 use tidewire_engine::plan::StageSpec;
 use tidewire_runtime::bundle::{BundleLog, BundleNotes, BundleTask};
 use tidewire_schemas::SchemaBook;
@@ -33,7 +33,7 @@ pub fn verify_restricted(
     task: Option<u32>,
     is_json: bool,
 ) -> anyhow::Result<u8> {
-    let keys = Arc::new(OnlyKeys::new(bundle.about().keys.iter().map(String::as_str)));
+    let keys = open.only_keys().unwrap_or_default();
     let mut reports = Vec::new();
     for held in bundle.about().tasks.iter().filter(|held| task.is_none_or(|wanted| wanted == held.task)) {
         let Some(spec) = stages.iter().find(|spec| spec.name == held.stage && spec.pipeline == held.pipeline)
