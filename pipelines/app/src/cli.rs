@@ -90,7 +90,7 @@ enum Command {
     Sink(sink::Args),
     /// Check a pipeline file and draw what would run.
     Check(check::Args),
-    /// Write recorded feeds to the log: Binance captures, news, CSV of trades or bars.
+    /// Write recorded feeds to the log: Binance captures, news, trades or bars, as text, CSV or Parquet.
     Import(import::Args),
     /// Print the records of a topic.
     Tail(tail::Args),

@@ -67,7 +67,7 @@ impl Bars {
         }
         let instrument = options.instrument.clone().unwrap_or_default();
         let bars = Bars { layout, instrument, interval_ms: options.bar_interval_ms };
-        Ok(CsvFeed::new(columns, bars, out))
+        Ok(CsvFeed::new(lines, columns, bars, out))
     }
 
     fn window(&self, row: &Row<'_>) -> Result<(EventTime, EventTime), RejectReason> {

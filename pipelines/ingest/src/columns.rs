@@ -1,6 +1,6 @@
 //! Columns of a CSV file, found by the names in its header, and typed values with errors that name them.
 
-use crate::error::ImportError;
+use crate::error::{ImportError, Place};
 use crate::lines::{Line, Lines};
 use crate::reject::{RejectReason, excerpt};
 use crate::{csv_record, times};
@@ -14,7 +14,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug)]
 pub(crate) struct Columns {
     path: PathBuf,
-    line: u64,
+    place: Place,
     names: Vec<String>,
     used: Vec<bool>,
 }
@@ -32,17 +32,18 @@ impl Columns {
                     let problem = reason.to_string();
                     return Err(ImportError::Header {
                         path: lines.path().to_owned(),
-                        line: line.number,
+                        place: lines.place(line.number),
                         problem,
                     });
                 }
             }
         }
-        Columns::parse(lines.path().to_owned(), &line)
+        let place = lines.place(line.number);
+        Columns::parse(lines.path().to_owned(), place, &line)
     }
 
-    fn parse(path: PathBuf, line: &Line) -> Result<Columns, ImportError> {
-        let error = |problem| ImportError::Header { path: path.clone(), line: line.number, problem };
+    fn parse(path: PathBuf, place: Place, line: &Line) -> Result<Columns, ImportError> {
+        let error = |problem| ImportError::Header { path: path.clone(), place, problem };
         let text = std::str::from_utf8(&line.bytes).map_err(|e| error(e.to_string()))?;
         let fields = csv_record::split(text).map_err(|e| error(e.to_string()))?;
         let names: Vec<_> = fields.iter().map(|field| field.trim().to_ascii_lowercase()).collect();
@@ -51,7 +52,7 @@ impl Columns {
                 return Err(error(format!("column `{}` is there twice", excerpt(name))));
             }
         }
-        Ok(Columns { path, line: line.number, used: vec![false; names.len()], names })
+        Ok(Columns { path, place, used: vec![false; names.len()], names })
     }
 
     /// The column of one of these names.
@@ -74,7 +75,7 @@ impl Columns {
 
     /// An error of the header.
     pub fn error(&self, problem: String) -> ImportError {
-        ImportError::Header { path: self.path.clone(), line: self.line, problem }
+        ImportError::Header { path: self.path.clone(), place: self.place, problem }
     }
 
     /// Columns that nobody asked for.

@@ -1,5 +1,6 @@
 //! Why a file cannot be imported at all. A line that cannot be taken is a [`crate::RejectReason`] instead.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -16,17 +17,28 @@ pub enum ImportError {
     },
     /// Reading failed part way: the items before it stand.
     #[error(
-        "{}, after line {line}: cannot be read on: {source}; the records before it are complete. If the file was cut, \
+        "{}, after {after}: cannot be read on: {source}; the records before it are complete. If the file was cut, \
          get it again and import it afresh",
         path.display()
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// The last line that could be read.
-        line: u64,
-        /// What the system or the decompressor says.
+        /// The last line or row that could be read.
+        after: Place,
+        /// What the system, the decompressor or the decoder says.
         source: io::Error,
+    },
+    /// It begins as a Parquet file and cannot be opened as one.
+    #[error(
+        "{}: is a Parquet file that cannot be read: {problem}. If it was cut, or is still being written, get it whole",
+        path.display()
+    )]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
     },
     /// There is no line in it.
     #[error("{}: has no line", path.display())]
@@ -37,7 +49,7 @@ pub enum ImportError {
     /// The first line belongs to no known format.
     #[error(
         "{}: the format is not recognised by its first line `{first}`: a Binance capture begins with \
-         `<receive time> {{`, a CSV file with the names of its columns; name the format, or see docs/import.md",
+         `<receive time> {{`, a CSV or Parquet file with the names of its columns; name the format, or see docs/import.md",
         path.display()
     )]
     UnknownFormat {
@@ -58,26 +70,47 @@ pub enum ImportError {
         lines: usize,
     },
     /// The names of the columns cannot be used.
-    #[error("{}, line {line}: {problem}", path.display())]
+    #[error("{}, {place}: {problem}", path.display())]
     Header {
         /// The file.
         path: PathBuf,
-        /// Line of the header.
-        line: u64,
+        /// Where the names are.
+        place: Place,
         /// What is wrong, and what to do.
         problem: String,
     },
     /// A table of instruments has a fault.
-    #[error("{}, line {line}: {problem}", path.display())]
+    #[error("{}, {place}: {problem}", path.display())]
     Instruments {
         /// The file.
         path: PathBuf,
-        /// Line of the fault.
-        line: u64,
+        /// Where the fault is.
+        place: Place,
         /// What is wrong, and what to do.
         problem: String,
     },
     /// Options that cannot be met.
     #[error("{0}")]
     Options(String),
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of text, from 1.
+    Line(u64),
+    /// A row of a Parquet file, from 1; 0 is before the first.
+    Row(u64),
+    /// The names of a Parquet file's columns.
+    ColumnNames,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(line) => write!(f, "line {line}"),
+            Place::Row(row) => write!(f, "row {row}"),
+            Place::ColumnNames => f.write_str("names of its columns"),
+        }
+    }
 }

@@ -28,8 +28,9 @@ pub(crate) struct CsvFeed<T> {
 
 impl<T: TakeRow> CsvFeed<T> {
     /// Goes on after the header.
-    pub fn new(columns: Columns, format: T, out: &mut Output) -> CsvFeed<T> {
+    pub fn new(lines: &Lines, columns: Columns, format: T, out: &mut Output) -> CsvFeed<T> {
         out.summary.ignored_columns = columns.unused();
+        out.summary.ignored_columns.extend_from_slice(lines.unread_columns());
         CsvFeed { columns, format, line: Line::default() }
     }
 }

@@ -61,7 +61,8 @@ impl InstrumentTable {
         let path = lines.path().to_owned();
         let mut columns = Columns::read(lines)?;
         let layout = Layout::of(&mut columns)?;
-        let unused = columns.unused();
+        let mut unused = columns.unused();
+        unused.extend_from_slice(lines.unread_columns());
         if !unused.is_empty() {
             return Err(columns.error(format!("column `{}` is not known", unused.join("`, `"))));
         }
@@ -73,7 +74,8 @@ impl InstrumentTable {
                 NextRecord::Rejected(reason) => Err(reason),
                 NextRecord::Record => columns.row(&line).and_then(|row| layout.describe(&row)),
             };
-            let error = |problem| ImportError::Instruments { path: path.clone(), line: line.number, problem };
+            let place = lines.place(line.number);
+            let error = |problem| ImportError::Instruments { path: path.clone(), place, problem };
             let described = described.map_err(|reason| error(reason.to_string()))?;
             self.by_id.insert(described.instrument.instrument.clone(), described);
             if self.by_id.len() > MAX_INSTRUMENTS {

@@ -1,4 +1,4 @@
-//! Recorded feeds into normalized records: raw Binance captures, news, and CSV files of trades or bars.
+//! Recorded feeds into normalized records: raw Binance captures, news, and CSV or Parquet files of trades or bars.
 //!
 //! An [`Importer`] reads one file and gives [`Item`]s: a record with its topic, key and times, or a line that could
 //! not be taken, with the reason. It knows no log: who calls it writes the records where they belong and the rejected
@@ -21,13 +21,14 @@ mod merge;
 mod news;
 mod options;
 mod output;
+mod parquet;
 mod reject;
 mod summary;
 mod times;
 mod trades;
 
 pub use binance::Venue;
-pub use error::ImportError;
+pub use error::{ImportError, Place};
 pub use importer::Importer;
 pub use instruments::InstrumentTable;
 pub use merge::{Merge, Merged};

@@ -10,6 +10,8 @@ pub const MAX_CSV_RECORD_BYTES: usize = 64 << 10;
 pub const MAX_CSV_RECORD_LINES: usize = 64;
 /// Columns of a CSV file.
 pub const MAX_CSV_COLUMNS: usize = 256;
+/// Columns of a Parquet file that can be read; a file of captures or of a table has few.
+pub const MAX_PARQUET_COLUMNS: usize = MAX_CSV_COLUMNS;
 /// Lines at the head of a capture that are looked at to tell its venue, its symbol and the venue's clock.
 pub const HEAD_LINES: usize = 1_000;
 /// Bytes of those lines.

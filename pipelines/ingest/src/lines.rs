@@ -1,7 +1,9 @@
-//! Lines of a plain or gzip file, with bounds and with the bytes read so far for a progress bar.
+//! Lines of a plain or gzip file or rows of a Parquet file, with bounds and with the bytes read so far for a progress
+//! bar.
 
-use crate::error::ImportError;
+use crate::error::{ImportError, Place};
 use crate::limits::MAX_LINE_BYTES;
+use crate::parquet::{self, ParquetRows};
 use flate2::bufread::MultiGzDecoder;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One line, without its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line {
-    /// Number, from 1.
+    /// Number, from 1; of a Parquet file the number of the row, and 0 for the names of its columns.
     pub number: u64,
     /// At most [`MAX_LINE_BYTES`] of it.
     pub bytes: Vec<u8>,
@@ -31,7 +33,7 @@ impl Line {
 /// The lines of a file, in order.
 pub(crate) struct Lines {
     path: PathBuf,
-    reader: Box<dyn BufRead + Send>,
+    source: Source,
     bytes_read: Arc<AtomicU64>,
     bytes_total: u64,
     /// Lines that were looked at and given back.
@@ -42,8 +44,13 @@ pub(crate) struct Lines {
     deferred: Option<ImportError>,
 }
 
+enum Source {
+    Text(Box<dyn BufRead + Send>),
+    Parquet(Box<ParquetRows>),
+}
+
 impl Lines {
-    /// Opens a file; gzip is told by its first two bytes, not by its name.
+    /// Opens a file; gzip and Parquet are told by its first bytes, not by its name.
     pub fn open(path: &Path) -> Result<Lines, ImportError> {
         let open_error = |source| ImportError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(open_error)?;
@@ -55,15 +62,17 @@ impl Lines {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: file, count: Arc::clone(&bytes_read) };
         let mut raw = BufReader::with_capacity(1 << 16, counted);
-        let gzip = raw.fill_buf().map_err(open_error)?.starts_with(&[0x1f, 0x8b]);
-        let reader: Box<dyn BufRead + Send> = if gzip {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)))
+        let first = raw.fill_buf().map_err(open_error)?;
+        let source = if first.starts_with(&[0x1f, 0x8b]) {
+            Source::Text(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))))
+        } else if first.starts_with(parquet::MAGIC) {
+            Source::Parquet(Box::new(ParquetRows::open(path, raw.into_inner().inner)?))
         } else {
-            Box::new(raw)
+            Source::Text(Box::new(raw))
         };
         Ok(Lines {
             path: path.to_owned(),
-            reader,
+            source,
             bytes_read,
             bytes_total,
             pending: VecDeque::new(),
@@ -77,7 +86,7 @@ impl Lines {
     pub fn of_text(name: &str, text: &'static str) -> Lines {
         Lines {
             path: PathBuf::from(name),
-            reader: Box::new(text.as_bytes()),
+            source: Source::Text(Box::new(text.as_bytes())),
             bytes_read: Arc::default(),
             bytes_total: text.len() as u64,
             pending: VecDeque::new(),
@@ -92,9 +101,31 @@ impl Lines {
         &self.path
     }
 
-    /// Bytes taken from the file so far, as they lie on disk.
+    /// Bytes taken from the file so far, as they lie on disk; of a Parquet file in proportion to the rows.
     pub fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Ordering::Relaxed)
+        let Source::Parquet(rows) = &self.source else {
+            return self.bytes_read.load(Ordering::Relaxed);
+        };
+        let (given, total) = rows.progress();
+        let read = u128::from(self.bytes_total) * u128::from(given) / u128::from(total.max(1));
+        if given >= total { self.bytes_total } else { u64::try_from(read).unwrap_or(self.bytes_total) }
+    }
+
+    /// Where a line is, for errors.
+    pub fn place(&self, line: u64) -> Place {
+        match self.source {
+            Source::Text(_) => Place::Line(line),
+            Source::Parquet(_) if line == 0 => Place::ColumnNames,
+            Source::Parquet(_) => Place::Row(line),
+        }
+    }
+
+    /// Columns that are there and cannot be read.
+    pub fn unread_columns(&self) -> &[String] {
+        match &self.source {
+            Source::Text(_) => &[],
+            Source::Parquet(rows) => rows.unread(),
+        }
     }
 
     /// Size of the file on disk.
@@ -125,12 +156,21 @@ impl Lines {
             return Ok(false);
         }
         line.bytes.clear();
-        match read_line(self.reader.as_mut(), &mut line.bytes) {
+        let text = match &mut self.source {
+            Source::Text(text) => text,
+            Source::Parquet(rows) => {
+                let more = rows.next(line, MAX_LINE_BYTES);
+                self.failed = more.is_err();
+                return more;
+            }
+        };
+        match read_line(text.as_mut(), &mut line.bytes) {
             Ok(None) => return Ok(false),
             Ok(Some(length)) => line.length = length,
             Err(source) => {
                 self.failed = true;
-                return Err(ImportError::Read { path: self.path.clone(), line: self.last_number, source });
+                let after = Place::Line(self.last_number);
+                return Err(ImportError::Read { path: self.path.clone(), after, source });
             }
         }
         self.last_number += 1;
@@ -271,7 +311,10 @@ mod tests {
             }
         };
         assert!(count > 1_000, "{count}");
-        assert!(matches!(error, ImportError::Read { line, .. } if line == count), "{error}");
+        assert!(
+            matches!(error, ImportError::Read { after: Place::Line(line), .. } if line == count),
+            "{error}"
+        );
         assert!(!lines.next(&mut line).unwrap());
     }
 }

@@ -74,7 +74,7 @@ impl News {
             None => None,
         };
         out.summary.news_shift = shift;
-        Ok(CsvFeed::new(columns, News { layout, shift, delay_ms: options.news_delay_ms }, out))
+        Ok(CsvFeed::new(lines, columns, News { layout, shift, delay_ms: options.news_delay_ms }, out))
     }
 }
 

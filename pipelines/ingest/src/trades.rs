@@ -48,7 +48,7 @@ impl Trades {
             market: columns.find(&["market"]),
         };
         let instrument = options.instrument.clone().unwrap_or_default();
-        Ok(CsvFeed::new(columns, Trades { layout, instrument }, out))
+        Ok(CsvFeed::new(lines, columns, Trades { layout, instrument }, out))
     }
 }
 

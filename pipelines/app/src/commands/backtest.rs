@@ -84,7 +84,7 @@ pub struct Args {
     /// Memory that the inputs may take, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = MAX_INPUT_MIB, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_input_mib: u64,
-    /// Recorded files, plain or gzip, that are the inputs instead of what the log holds: all that `import` reads.
+    /// Recorded files (text, gzip or Parquet) that are the inputs instead of what the log holds: all that `import` reads.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use crate::open::{self, Place};
 use crate::pipeline::{DEFAULT_PARTITIONS, TopicPlan, default_partitions, plural};
 use crate::table::grouped;
 
-/// The format is found out by the first line of each file. Several files become one stream in the order of event time.
+/// The format is found out by the first line of each file, or by the columns of a Parquet file. Several files become one stream in the order of event time.
 /// Lines that can not be taken go to dead-letters.v1 with file, line number and reason: see `tidewire dead-letters`.
 /// While a process runs on the same log, records go through it and are processed as they come.
 ///
@@ -27,10 +27,11 @@ use crate::table::grouped;
 ///   tidewire import usdm_btcusdt.gz spot_btcusdt.gz
 ///   tidewire import news.csv --news-from 2024-08-08T23:54:00Z --news-to 2024-08-09T00:00:00Z
 ///   tidewire import trades.csv --instrument BTCUSDT.BINANCE_SPOT
+///   tidewire import bars.parquet --instrument BTCUSDT.BINANCE_SPOT --bar-interval-ms 60000
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Files, plain or gzip.
+    /// Files: text, gzip or Parquet.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -61,7 +62,7 @@ pub struct Reading {
     /// Instrument of files that do not name it, such as BTCUSDT.BINANCE_SPOT.
     #[arg(long, value_name = "ID")]
     instrument: Option<SmolStr>,
-    /// CSV file with instruments beyond those that ship; docs/import.md describes it.
+    /// CSV or Parquet file with instruments beyond those that ship; docs/import.md describes it.
     #[arg(long, value_name = "FILE")]
     instruments: Option<PathBuf>,
     /// Venue's clock less the recorder's, in microseconds; by default it is estimated.

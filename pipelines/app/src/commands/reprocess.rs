@@ -80,7 +80,7 @@ pub struct Args {
     /// Another log that holds the inputs: a bundle, or the folder of an embedded log. They are copied under the prefix.
     #[arg(long, value_name = "PATH", conflicts_with = "files")]
     inputs: Option<PathBuf>,
-    /// Recorded files, plain or gzip, that are the inputs instead of what the log holds: all that `import` reads.
+    /// Recorded files (text, gzip or Parquet) that are the inputs instead of what the log holds: all that `import` reads.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["from_offset", "to_offset"])]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -226,6 +226,14 @@ fn say_of_stretch(source: &Source, pipeline: &Pipeline) {
          warmed up, results are not those of the live run",
         source.place()
     ));
+    if !source.keys().is_empty() {
+        show::say(&format!(
+            "{} holds records of {} alone, of others their time: what these lead to is not in the run, nor what depends \
+             on it, such as positions and exposures over other instruments",
+            source.place(),
+            source.keys().join(", ")
+        ));
+    }
     let absent = source.absent(pipeline);
     if !absent.is_empty() {
         show::say(&format!(

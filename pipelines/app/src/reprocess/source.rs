@@ -24,7 +24,7 @@ impl Source {
     /// Opens the folder or bundle, to be read.
     ///
     /// # Errors
-    /// When it is no log, when it is the one at hand, or a bundle in which records of some keys are missing.
+    /// When it is no log, or the one at hand.
     pub fn open(path: &Path, context: &Context, pipeline: &Pipeline) -> anyhow::Result<Self> {
         let shown = path.display();
         let whole = path.canonicalize().with_context(|| format!("--inputs {shown}: there is no log"))?;
@@ -44,16 +44,6 @@ impl Source {
             ..context.clone()
         };
         let open = open::to_read(&theirs).with_context(|| format!("--inputs {shown}"))?;
-        if let Some(about) = open.bundle().map(|bundle| bundle.about())
-            && about.is_restricted()
-        {
-            bail!(
-                "--inputs {shown}: this bundle is restricted to {}. Records of other keys are not in it, so a run over \
-                 it would not be that of these inputs. Make the bundle without `--key` and `--order`; `tidewire verify \
-                 --data {shown}` can run this one",
-                about.keys.join(", ")
-            );
-        }
         let digest = open.bundle().map(|bundle| hex(bundle.digest()));
         Ok(Self { note: InputsNote { path: whole.display().to_string(), digest }, open })
     }
@@ -76,6 +66,11 @@ impl Source {
     /// Whether it is a stretch of another log.
     pub fn is_stretch(&self) -> bool {
         self.open.bundle().is_some()
+    }
+
+    /// The keys that alone are in it; none if all are.
+    pub fn keys(&self) -> &[String] {
+        self.open.bundle().map_or(&[], |bundle| &bundle.about().keys)
     }
 
     /// Names it, so that it is known again.
