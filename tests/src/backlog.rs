@@ -1,9 +1,9 @@
 //! Ticks for as many partitions and as long a run as wished, made of the recordings that ship.
 //!
-//! A real recording has four instruments and ninety-five seconds. Here each partition gets instruments of its own,
+//! A real recording has four instruments and ninety-five seconds, unless `CAPTURES` names a folder of others. Here each partition gets instruments of its own,
 //! each a copy of a recorded one under another symbol, and the recording is told again and again, each time later.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
@@ -213,7 +213,18 @@ fn for_client(topic: &str, record: &NewRecord) -> clients::NewRecord {
     }
 }
 
-/// Imports what ships, ticks and news, into the log of a folder.
+/// The captures that ship, or those in the folder that `CAPTURES` names.
+pub fn captures() -> Vec<PathBuf> {
+    let folder = std::env::var_os("CAPTURES").map_or_else(|| root().join("samples/binance"), PathBuf::from);
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no captures in {}", folder.display());
+    files
+}
+
+/// Imports captures and the news that ship into the log of a folder.
 pub fn import(tidewire: &Path, folder: &Path) {
     let mut command = Command::new(tidewire);
     command.args(["--durability", "buffered", "--data"]).arg(folder);
@@ -222,16 +233,10 @@ pub fn import(tidewire: &Path, folder: &Path) {
 
 /// As [`import`], with a command that knows its log.
 pub fn import_by(command: &mut Command) {
-    let files = [
-        "binance/usdm_btcusdt_20240808.gz",
-        "binance/usdm_ethusdt_20240808.gz",
-        "binance/spot_btcusdt_20240808.gz",
-        "binance/cm_btcusd_perp_20240808.gz",
-        "news/crypto_news_20220704.csv",
-    ];
     let output = command
         .args(["--log-level", "error", "import"])
-        .args(files.map(|file| root().join("samples").join(file)))
+        .args(captures())
+        .arg(root().join("samples/news/crypto_news_20220704.csv"))
         // The news is of another day: moved into the span of the ticks, as the demo does.
         .args(["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"])
         .output()

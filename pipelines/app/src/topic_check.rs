@@ -66,7 +66,7 @@ pub fn check(log: &dyn Log, pipeline: &Pipeline, missing: bool) -> Result<Vec<Fi
         let plan = pipeline.topics.iter().find(|plan| plan.name == wanted.name);
         partitions(&mut findings, &wanted, &found, plan.is_none());
         keeping(&mut findings, &wanted, &found);
-        settings(&mut findings, log, &wanted)?;
+        settings(&mut findings, log, &wanted, &found)?;
         if plan.is_some_and(|plan| !plan.key.is_empty() && plan.partitions > 1) {
             partitioner(&mut findings, log, &wanted, &found)?;
         }
@@ -145,11 +145,17 @@ fn shorter(findings: &mut Findings, name: &SmolStr, what: &str, found: Option<u6
 }
 
 /// What only a log with settings of its own has.
-fn settings(findings: &mut Findings, log: &dyn Log, wanted: &TopicSpec) -> Result<(), LogError> {
+fn settings(
+    findings: &mut Findings,
+    log: &dyn Log,
+    wanted: &TopicSpec,
+    found: &TopicSpec,
+) -> Result<(), LogError> {
     let settings = log.topic_settings(&wanted.name)?;
     let get = |name: &str| settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     match (wanted.compacted, get("message.timestamp.type")) {
-        (true, Some("CreateTime")) => findings.error(
+        // One that is not compacted, such as a copy of inputs, loses nothing by its age.
+        (true, Some("CreateTime")) if found.compacted => findings.error(
             &wanted.name,
             "has timestamps of its writers, and compaction counts its lag by them: set \
              message.timestamp.type=LogAppendTime",

@@ -2,7 +2,8 @@
 //! there twice, every order once, stage A gives what an undisturbed run gives, and `verify` repeats the rest.
 //!
 //! What came out is read by a client that is not ours. `ROUNDS` sets the number of blows to processes (3 for CI, 30 for
-//! the soak), `TELLINGS` how often the recording is told: the backlog must outlast the rounds.
+//! the soak), `TELLINGS` how often the recording is told: the backlog must outlast the rounds. `CAPTURES` names a folder
+//! of other captures, and `PARTITIONS` how many partitions the ticks have, each with an instrument of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::path::Path;
@@ -30,7 +31,7 @@ fn variable(name: &str, default: u32) -> u32 {
 }
 
 fn wish() -> Wish {
-    Wish { partitions: 12, instruments: 1, tellings: variable("TELLINGS", 1) }
+    Wish { partitions: variable("PARTITIONS", 12), instruments: 1, tellings: variable("TELLINGS", 1) }
 }
 
 /// One storm at a time: clusters and processes of several would only take each other's time.

@@ -14,6 +14,7 @@ use tidewire_engine::log::{Log, NewRecord, TopicPartition};
 use tidewire_runtime::embedded::{EmbeddedLog, EmbeddedOptions};
 use tidewire_runtime::registry::open_book;
 use tidewire_schemas::{Record, SchemaBook};
+use tidewire_tests::backlog::captures;
 use tidewire_tests::clients::{self, Isolation, Seen};
 use tidewire_tests::cluster::Cluster;
 use tidewire_tests::outputs::{Outputs, partitions, read};
@@ -105,16 +106,6 @@ fn lag(status: &Value) -> Option<u64> {
     let tasks = stages.flatten().filter_map(|stage| stage["tasks"].as_array()).flatten();
     let lags: Option<Vec<u64>> = tasks.map(|task| task["epoch"].as_u64().and(task["lag"].as_u64())).collect();
     lags.filter(|lags| !lags.is_empty()).map(|lags| lags.iter().sum())
-}
-
-fn captures() -> Vec<PathBuf> {
-    let folder = std::env::var_os("CAPTURES").map_or_else(|| root().join("samples/binance"), PathBuf::from);
-    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect();
-    files.sort();
-    assert!(!files.is_empty(), "no captures in {}", folder.display());
-    files
 }
 
 fn pipeline(folder: &Path) -> PathBuf {

@@ -4,13 +4,14 @@
 //! different places. So there are a few *lanes*, consumers without a group, and a *cursor* is one partition on one
 //! lane. What a cursor gave out is kept a while, so that tasks which go abreast share one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use smol_str::SmolStr;
 use tidewire_engine::log::{Fetched, LogError, StoredRecord, TopicPartition};
 use tidewire_engine::memory::Signal;
 
@@ -31,6 +32,8 @@ const KEPT_BYTES: usize = 1 << 20;
 const IDLE: Duration = Duration::from_secs(30);
 /// Nothing comes for so long though the brokers say that there is more: the lane is given up for a new one.
 const STUCK: Duration = Duration::from_secs(10);
+/// How long to wait for an answer to where a topic's leaders are.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// How often the library's own events are served.
 const SERVED: Duration = Duration::from_millis(500);
 /// Under this group name nothing is ever joined or committed.
@@ -53,6 +56,8 @@ struct Lanes {
 struct Lane {
     consumer: Arc<BaseConsumer<Quiet>>,
     cursors: BTreeMap<TopicPartition, Arc<Mutex<Cursor>>>,
+    /// Topics whose leaders it was made to look up.
+    topics: BTreeSet<SmolStr>,
 }
 
 impl Readers {
@@ -148,7 +153,7 @@ impl Readers {
         let quiet = Quiet::of(&self.options);
         let consumer: BaseConsumer<Quiet> =
             client::make(&config, quiet, &self.options, "making a consumer", Consumer::client)?;
-        Ok(Lane { consumer: Arc::new(consumer), cursors: BTreeMap::new() })
+        Ok(Lane { consumer: Arc::new(consumer), cursors: BTreeMap::new(), topics: BTreeSet::new() })
     }
 }
 
@@ -175,7 +180,24 @@ impl Lane {
         list.add_partition_offset(&at.topic, number(at), offset)
             .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|error| log_error(doing(), &error))?;
+        if self.topics.insert(at.topic.clone()) {
+            self.look_up(&at.topic);
+        }
         Ok(Cursor::new(queue, from))
+    }
+
+    /// Has the leaders of a topic looked up at once. By itself the library looks once a second for those of topics that
+    /// were added to a consumer, and until then nothing is read of them. It is asked in a thread, as the call waits for an
+    /// answer; if there is none, the library's own look comes.
+    fn look_up(&self, topic: &SmolStr) {
+        let (consumer, topic) = (Arc::clone(&self.consumer), topic.clone());
+        let ask = move || match consumer.fetch_metadata(Some(&topic), LOOK_UP) {
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%topic, %error, "the leaders were not told"),
+        };
+        if let Err(error) = std::thread::Builder::new().name("kafka-look-up".to_owned()).spawn(ask) {
+            tracing::debug!(%error, "a thread could not be started");
+        }
     }
 
     fn close(&mut self, at: &TopicPartition) {
