@@ -326,3 +326,24 @@ fn some_keys_alone_give_what_they_give_among_all() {
     assert!(letters.is_empty(), "{letters:?}");
     ok(&["verify", "market-intel", "--prefix", "btc", "--data", &data]);
 }
+
+#[test]
+fn files_give_what_their_records_give_from_a_log() {
+    let place = Place::new();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
+    let file = |name: &str| samples.join(name).to_str().unwrap().to_owned();
+    let files = [file("binance/usdm_ethusdt_20240808.gz"), file("news/crypto_news_20220704.csv")];
+    let news = ["--news-from", "2024-08-08T23:54:15Z", "--news-to", "2024-08-08T23:55:51Z"];
+    let reading = [&files.each_ref().map(String::as_str)[..], &news].concat();
+    let (log, empty) = (place.path("log"), place.path("empty"));
+    ok(&[&["import", "--pipeline", "market-intel", "--data", &log], &reading[..]].concat());
+    ok(&["reprocess", "market-intel", "--into", "p", "--data", &log]);
+    ok(&[&["reprocess", "market-intel", "--into", "p", "--data", &empty, "--files"], &reading[..]].concat());
+    let prefix = ["--prefix", "p"];
+    // Limits are those of the pipeline file, so there are orders, and refusals.
+    assert!(values(&empty, "orders.v1", &prefix).len() > 10);
+    for topic in ["risk.limits.v1", "features.values.v1", "risk.decisions.v1", "orders.v1", "positions.v1"] {
+        let (found, expected) = (values(&empty, topic, &prefix), values(&log, topic, &prefix));
+        assert!(found == expected, "{topic}: {} and {} records", found.len(), expected.len());
+    }
+}

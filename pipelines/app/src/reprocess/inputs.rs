@@ -52,7 +52,7 @@ pub fn put(
         if options.order == InputOrder::Event {
             options.order = InputOrder::Recorded;
         }
-        return Ok(Some(resolve(&**view, &job.loaded.pipeline.stages, &options, stop)?));
+        return Ok(Some(without_limits(&resolve(&**view, &job.loaded.pipeline.stages, &options, stop)?)));
     }
     let sorts = job.options.order == InputOrder::Event;
     if !sorts && job.inputs.is_none() {
@@ -78,7 +78,7 @@ pub fn put(
     }
 }
 
-/// The limits lie under the prefix, and are read whole.
+/// The limits lie under the prefix, and are read whole: those of the pipeline file are not there yet.
 fn without_limits(ranges: &Ranges) -> Ranges {
     let others = ranges.iter().filter(|(at, _)| at.topic != topics::RISK_LIMITS);
     others.map(|(at, range)| (at.clone(), range)).collect()
