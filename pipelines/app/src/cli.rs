@@ -46,35 +46,38 @@ Examples:
   tidewire tail signals.v1 --follow
   tidewire status";
 
+/// Heads, in the help of each command, the options that all of them take.
+const GLOBAL: &str = "Global options";
+
 /// Real-time market intelligence: ticks, news and sentiment in; features, signals, orders and alerts out.
 #[derive(Debug, Parser)]
 #[command(name = "tidewire", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Cli {
     /// Folder of the embedded log, or a bundle to read from [default: ./data; for `demo` a new folder in the system's
     /// temporary one].
-    #[arg(long, global = true, env = "TIDEWIRE_DATA", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Brokers of a Kafka cluster, host:port parted by commas: the log is there instead of in a folder.
-    #[arg(long, global = true, env = "TIDEWIRE_BOOTSTRAP", value_name = "HOST:PORT")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_BOOTSTRAP", value_name = "HOST:PORT")]
     bootstrap: Option<String>,
     /// TOML file with [kafka] and other tables of docs/configuration.md; for `run` the pipeline file's own come first.
-    #[arg(long, global = true, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Addresses of a schema registry, parted by commas [default: the log's own registry].
-    #[arg(long, global = true, env = "TIDEWIRE_REGISTRY", value_name = "URL")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_REGISTRY", value_name = "URL")]
     registry: Option<String>,
     /// When a commit counts as done: `fsync` survives loss of power, `buffered` the end of the process alone.
-    #[arg(long, global = true, env = "TIDEWIRE_DURABILITY", value_name = "WHEN")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_DURABILITY", value_name = "WHEN")]
     durability: Option<Durability>,
     /// What is logged to stderr: error, warn, info, debug or trace, or a filter such as tidewire_runtime=debug
     /// [default: warn; info with `--log-format json`].
-    #[arg(long, global = true, env = "TIDEWIRE_LOG", value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_LOG", value_name = "LEVEL")]
     log_level: Option<String>,
     /// How it is logged: text for people, or JSON, one object a line, instead of all other lines on stderr.
-    #[arg(long, global = true, env = "TIDEWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     log_format: LogFormat,
     /// Look at the run that `reprocess --into PREFIX` made instead of the live one.
-    #[arg(long, global = true, env = "TIDEWIRE_PREFIX", value_name = "PREFIX")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TIDEWIRE_PREFIX", value_name = "PREFIX")]
     prefix: Option<String>,
     #[command(subcommand)]
     command: Command,

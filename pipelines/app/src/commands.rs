@@ -19,5 +19,6 @@ pub mod sink;
 pub mod status;
 pub mod step;
 pub mod tail;
+mod taking;
 pub mod topics;
 pub mod verify;

@@ -23,6 +23,7 @@ mod recorded;
 pub mod records;
 pub mod reprocess;
 mod safe;
+mod shell;
 mod span;
 pub mod start;
 mod table;

@@ -86,6 +86,8 @@ pub struct Report<'a> {
     pub file: &'a str,
     /// Order of the inputs.
     pub order: &'a str,
+    /// Options of `reprocess` that take the same inputs.
+    pub again: String,
     /// The settings.
     pub grid: &'a Grid,
     /// Those that are done, best first.
@@ -214,11 +216,9 @@ pub fn text(out: &mut dyn Write, report: &Report<'_>, top: usize) -> io::Result<
     )?;
     if let Some(best) = report.outcomes.first() {
         let variables = report.grid.as_variables(&best.setting);
-        writeln!(
-            out,
-            "keep the first one: {variables} tidewire reprocess {} --into best --order {}",
-            report.file, report.order
-        )?;
+        let words = [&variables, "tidewire reprocess", report.file, "--into best", &report.again];
+        let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
+        writeln!(out, "keep the first one: {}", words.join(" "))?;
     }
     if let Some(warning) = report.warning() {
         writeln!(out, "warning: {warning}")?;

@@ -12,11 +12,9 @@ use smol_str::SmolStr;
 use tidewire_engine::log::Log;
 use tidewire_engine::memory::MemoryLog;
 use tidewire_runtime::registry::open_book;
-use tidewire_runtime::reprocess::{Asked, DRAIN_MS, MAX_DISORDER_MS, ReprocessOptions};
-use tidewire_schemas::{EventTime, SchemaBook};
+use tidewire_schemas::SchemaBook;
 
-use super::import::Reading;
-use super::reprocess::Order;
+use super::taking::Taking;
 use crate::backtest::grid::{Draw, Grid, Parameter};
 use crate::backtest::page::page;
 use crate::backtest::show::{self, Report, SortBy, money_of, plain};
@@ -27,6 +25,7 @@ use crate::interrupt::stop_flag;
 use crate::logging;
 use crate::open::{self, OpenLog};
 use crate::reprocess::{Job, Limits, order_name};
+use crate::shell::Words;
 use crate::table::grouped;
 
 /// How often a line is written where there is no terminal.
@@ -58,37 +57,14 @@ pub struct Args {
     /// Draw other settings.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "random")]
     seed: u64,
-    /// Data from the first record of this time on, such as 2024-08-08T23:54:00Z [default: the first that is kept].
-    #[arg(long, value_name = "TIME")]
-    from: Option<EventTime>,
-    /// Records up to the first of this time [default: all that are there now].
-    #[arg(long, value_name = "TIME")]
-    to: Option<EventTime>,
-    /// The order in which inputs are taken. Only by availability nothing is known before it could be.
-    #[arg(long, value_enum, default_value_t = Order::Availability)]
-    order: Order,
-    /// With `--order event`, how far out of order records may come, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = MAX_DISORDER_MS / 1_000,
-          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
-    max_disorder: i64,
-    /// Seconds of virtual time after the last record, in which windows close.
-    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_MS / 1_000,
-          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
-    drain: i64,
-    /// Whose risk limits hold.
-    #[arg(long, value_enum, default_value_t = Limits::Log)]
-    limits: Limits,
     /// Settings that run at a time; the result does not depend on it [default: as many as the machine has cores].
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
     /// Memory that the inputs may take, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = MAX_INPUT_MIB, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_input_mib: u64,
-    /// Recorded files (text, gzip or Parquet) that are the inputs instead of what the log holds: all that `import` reads.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    taking: Taking,
     /// What the table is sorted by, best first.
     #[arg(long, value_enum, default_value_t = SortBy::Pnl)]
     sort: SortBy,
@@ -117,7 +93,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let stop = stop_flag()?;
     grid.check(&base, &stop)?;
     let source = Source::open(args, context, &base)?;
-    if grid.has_limits() && args.limits == Limits::Log && !source.is_empty {
+    if grid.has_limits() && args.taking.limits == Limits::Log && !source.is_empty {
         bail!(
             "the log's risk limits hold, so that other limits of the file would change nothing: add `--limits file`"
         );
@@ -127,11 +103,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         log: &source.log,
         book: &source.book,
         loaded: &base,
-        options: options(args),
-        limits: args.limits,
-        files: args.files.clone(),
+        options: args.taking.options(1),
+        limits: args.taking.limits,
+        files: args.taking.files.clone(),
         inputs: None,
-        reading: args.reading.options(),
+        reading: args.taking.reading.options(),
     };
     let started = Instant::now();
     let mut live = Live::new(grid.settings.len());
@@ -147,7 +123,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         inputs: Arc::new(shelf),
         options,
         book: &source.book,
-        limits: args.limits,
+        limits: args.taking.limits,
         workers: args.workers.map_or(cores, NonZeroUsize::get),
     };
     live.begin();
@@ -156,7 +132,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let report = Report {
         pipeline: &base.pipeline.name,
         file: &base.file,
-        order: order_name(args.order.into()),
+        order: order_name(args.taking.order.into()),
+        again: again(args, context, &source),
         stopped: outcomes.len() < grid.settings.len(),
         grid: &grid,
         outcomes,
@@ -171,18 +148,24 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(if report.stopped { cli::FAILED } else { cli::OK })
 }
 
-fn options(args: &Args) -> ReprocessOptions {
-    ReprocessOptions {
-        workers: 1,
-        drain_ms: args.drain * 1_000,
-        order: args.order.into(),
-        asked: Asked {
-            from_ms: args.from.map(EventTime::as_ms),
-            to_ms: args.to.map(EventTime::as_ms),
-            ..Asked::default()
-        },
-        max_disorder_ms: args.max_disorder * 1_000,
+/// How `reprocess` takes the same inputs.
+fn again(args: &Args, context: &Context, source: &Source) -> String {
+    let mut words = Words::default();
+    let data = context.data.as_ref().map(|data| data.display());
+    match source.is_bundle {
+        // A bundle can only be read: the run goes elsewhere.
+        true => {
+            words.option("--inputs", data);
+            words.option("--data", Some("best"));
+        }
+        false => words.option("--data", data),
     }
+    words.option("--bootstrap", context.bootstrap.as_ref());
+    [words.text(), args.taking.words()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn write(args: &Args, report: &Report<'_>) -> anyhow::Result<()> {
@@ -210,6 +193,7 @@ struct Source {
     book: Arc<SchemaBook>,
     /// Whether there is no log, but files alone.
     is_empty: bool,
+    is_bundle: bool,
     /// Keeps the log open.
     _open: Option<OpenLog>,
 }
@@ -217,16 +201,17 @@ struct Source {
 impl Source {
     fn open(args: &Args, context: &Context, base: &Loaded) -> anyhow::Result<Self> {
         let names_log = context.data.is_some() || context.bootstrap.is_some();
-        if !args.files.is_empty() && !names_log {
+        if !args.taking.files.is_empty() && !names_log {
             let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
             let book = Arc::new(open_book(&*log).context("making the schemas of an empty log")?);
-            return Ok(Self { log, book, is_empty: true, _open: None });
+            return Ok(Self { log, book, is_empty: true, is_bundle: false, _open: None });
         }
         let open = open::to_read_for(context, &base.pipeline.deployment)?;
         Ok(Self {
             log: Arc::clone(&open.log),
             book: Arc::clone(&open.book),
             is_empty: false,
+            is_bundle: open.bundle().is_some(),
             _open: Some(open),
         })
     }

@@ -17,6 +17,7 @@ use crate::files::load_pipeline;
 use crate::notes::{self, IMPORTS, ImportNote};
 use crate::open::{self, Place};
 use crate::pipeline::{DEFAULT_PARTITIONS, TopicPlan, default_partitions, plural};
+use crate::shell::Words;
 use crate::table::grouped;
 
 /// The format is found out by the first line of each file, or by the columns of a Parquet file. Several files become one stream in the order of event time.
@@ -95,6 +96,19 @@ impl Reading {
             news_span: self.news_from.zip(self.news_to),
             news_delay_ms: self.news_delay_ms,
         }
+    }
+
+    /// Adds the options as they are written on a command line, but for those that have their defaults.
+    pub fn words(&self, words: &mut Words) {
+        words.option("--format", self.format);
+        words.option("--venue", self.venue);
+        words.option("--instrument", self.instrument.as_ref());
+        words.option("--instruments", self.instruments.as_ref().map(|file| file.display()));
+        words.option("--venue-offset-us", self.venue_offset_us);
+        words.option("--bar-interval-ms", self.bar_interval_ms);
+        words.option("--news-from", self.news_from);
+        words.option("--news-to", self.news_to);
+        words.option("--news-delay-ms", Some(self.news_delay_ms).filter(|own| *own != 0));
     }
 }
 

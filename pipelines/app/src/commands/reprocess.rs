@@ -11,22 +11,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
-use clap::ValueEnum;
 use smol_str::SmolStr;
 use tidewire_engine::log::TopicPartition;
 use tidewire_engine::log_limits::check_name;
 use tidewire_runtime::bundle::BundleLog;
-use tidewire_runtime::reprocess::{Asked, DRAIN_MS, InputOrder, MAX_DISORDER_MS, ReprocessOptions};
-use tidewire_schemas::EventTime;
 
 use self::show::{Done, Live};
-use super::import::Reading;
+use super::taking::Taking;
 use crate::cli::{self, Context};
 use crate::files::load_pipeline;
 use crate::interrupt::stop_flag;
 use crate::open::{self, Durability};
 use crate::pipeline::Pipeline;
-use crate::reprocess::{Job, Limits, Source, make_ready};
+use crate::reprocess::{Job, Source, make_ready};
 
 /// What comes of it goes to topics named `PREFIX.<topic>`, under groups of their own: the live run is not touched, and
 /// may go on meanwhile. All other commands look at it with `--prefix PREFIX`. A run that was ended, by Ctrl-C or by
@@ -48,67 +45,23 @@ pub struct Args {
     /// Begins the names of all topics and groups of the run.
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     into: SmolStr,
-    /// Data from the first record of this time on, such as 2024-08-08T23:54:00Z [default: the first that is kept].
-    #[arg(long, value_name = "TIME")]
-    from: Option<EventTime>,
-    /// Records up to the first of this time [default: all that are there now].
-    #[arg(long, value_name = "TIME")]
-    to: Option<EventTime>,
     /// Begin a partition with this offset; may be said for several.
-    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str)]
+    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str, conflicts_with = "files")]
     from_offset: Vec<Place>,
     /// End a partition before this offset; may be said for several.
-    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str)]
+    #[arg(long, value_name = "TOPIC/PARTITION@OFFSET", value_parser = Place::from_str, conflicts_with = "files")]
     to_offset: Vec<Place>,
-    /// The order in which inputs are taken.
-    #[arg(long, value_enum, default_value_t = Order::Availability)]
-    order: Order,
-    /// With `--order event`, how far out of order records may come, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = MAX_DISORDER_MS / 1_000,
-          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
-    max_disorder: i64,
-    /// Seconds of virtual time after the last record, in which windows close.
-    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_MS / 1_000,
-          value_parser = clap::value_parser!(i64).range(0..=31_536_000))]
-    drain: i64,
-    /// Whose risk limits hold.
-    #[arg(long, value_enum, default_value_t = Limits::Log)]
-    limits: Limits,
     /// Threads; the result does not depend on it [default: as many as the machine has cores].
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
     /// Another log that holds the inputs: a bundle, or the folder of an embedded log. They are copied under the prefix.
     #[arg(long, value_name = "PATH", conflicts_with = "files")]
     inputs: Option<PathBuf>,
-    /// Recorded files (text, gzip or Parquet) that are the inputs instead of what the log holds: all that `import` reads.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["from_offset", "to_offset"])]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    taking: Taking,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// The order in which inputs are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Order {
-    /// By the time each record was received: what was late is late, and nothing is known before it could be.
-    Availability,
-    /// By event time, each partition sorted first: nothing is late.
-    Event,
-    /// By timestamp, each partition as it lies: as `demo` and `run --synchronised` do.
-    Recorded,
-}
-
-impl From<Order> for InputOrder {
-    fn from(order: Order) -> Self {
-        match order {
-            Order::Availability => Self::Availability,
-            Order::Event => Self::Event,
-            Order::Recorded => Self::Recorded,
-        }
-    }
 }
 
 /// An offset of a partition.
@@ -157,28 +110,19 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         places.iter().map(|Place(at, offset)| (at.clone(), *offset)).collect()
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let options = ReprocessOptions {
-        workers: args.workers.map_or(cores, NonZeroUsize::get),
-        drain_ms: args.drain * 1_000,
-        order: args.order.into(),
-        asked: Asked {
-            from_ms: args.from.map(EventTime::as_ms),
-            to_ms: args.to.map(EventTime::as_ms),
-            from_offsets: places(&args.from_offset),
-            to_offsets: places(&args.to_offset),
-            of_stretch: source.as_ref().is_some_and(Source::is_stretch),
-        },
-        max_disorder_ms: args.max_disorder * 1_000,
-    };
+    let mut options = args.taking.options(args.workers.map_or(cores, NonZeroUsize::get));
+    options.asked.from_offsets = places(&args.from_offset);
+    options.asked.to_offsets = places(&args.to_offset);
+    options.asked.of_stretch = source.as_ref().is_some_and(Source::is_stretch);
     let job = Job {
         log: &open.log,
         book: &open.book,
         loaded: &loaded,
         options,
-        limits: args.limits,
+        limits: args.taking.limits,
         inputs: source.as_ref(),
-        files: args.files.clone(),
-        reading: args.reading.options(),
+        files: args.taking.files.clone(),
+        reading: args.taking.reading.options(),
     };
     let started = Instant::now();
     let mut live = Live::new();
