@@ -7,10 +7,9 @@ use smol_str::SmolStr;
 use tidewire_engine::intake::Source;
 use tidewire_engine::log::{Log, LogError, TopicPartition};
 use tidewire_engine::plan::{Role, StageSpec};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_schemas::{EpochRecord, InputProgress, SchemaBook};
-
-use crate::records::Reader;
 
 /// Epoch records looked at first, from the end of a partition; doubled until every task is found.
 const FIRST_WINDOW: u64 = 512;
@@ -116,8 +115,8 @@ fn look(
     loop {
         let from = bounds.stable_end.saturating_sub(window).max(bounds.start);
         let mut seen: BTreeMap<SmolStr, Seen> = BTreeMap::new();
-        let mut reader = Reader::new(at.clone(), from, bounds.stable_end);
-        while let Some(stored) = reader.next(log)? {
+        let mut reader = PartitionReader::new(log, at.clone(), from, bounds.stable_end);
+        while let Some(stored) = reader.next_record()? {
             let Some(record) = epoch_record(&stored, book) else { continue };
             let seen = seen.entry(record.stage.clone()).or_default();
             for input in &record.inputs {

@@ -7,9 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidewire_engine::log::{Log, NewRecord, TopicPartition, TopicSpec};
 use tidewire_engine::plan::MergeOrder;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_runtime::clock::now_ms;
-
-use crate::records::Reader;
 
 /// Files that were imported.
 pub const IMPORTS: &str = "_imports";
@@ -124,9 +123,9 @@ pub fn all<T: DeserializeOwned>(log: &dyn Log, topic: &str) -> anyhow::Result<Ve
     if log.topic(topic)?.is_none() {
         return Ok(Vec::new());
     }
-    let mut reader = Reader::from_start(log, TopicPartition::new(topic, 0))?;
+    let mut reader = PartitionReader::from_start(log, TopicPartition::new(topic, 0))?;
     let mut notes = Vec::new();
-    while let Some(stored) = reader.next(log)? {
+    while let Some(stored) = reader.next_record()? {
         let value = stored.record.value.as_deref().unwrap_or_default();
         match serde_json::from_slice(value) {
             Ok(note) => notes.push(note),

@@ -1,64 +1,10 @@
-//! Reads partitions record by record, and shows any record as JSON.
+//! Shows any record as JSON.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
+use tidewire_engine::log::{StoredRecord, TopicPartition};
 use tidewire_schemas::{EventTime, JsonReader, Kind, Record, SchemaBook, wire};
-
-/// Bytes read in one piece.
-const FETCH_BYTES: usize = 1 << 20;
-
-/// Reads a partition from one offset up to another.
-#[derive(Debug)]
-pub struct Reader {
-    at: TopicPartition,
-    next: u64,
-    until: u64,
-    ready: VecDeque<StoredRecord>,
-}
-
-impl Reader {
-    /// Reads from `from` up to, and without, `until`.
-    pub fn new(at: TopicPartition, from: u64, until: u64) -> Self {
-        Self { at, next: from, until, ready: VecDeque::new() }
-    }
-
-    /// Reads all that is there now.
-    pub fn from_start(log: &dyn Log, at: TopicPartition) -> Result<Self, LogError> {
-        let bounds = log.bounds(&at)?;
-        Ok(Self::new(at, bounds.start, bounds.stable_end))
-    }
-
-    /// The partition.
-    pub fn at(&self) -> &TopicPartition {
-        &self.at
-    }
-
-    /// Lets reading go on up to `until`; true when there is more to read.
-    pub fn extend_to(&mut self, until: u64) -> bool {
-        self.until = self.until.max(until);
-        !self.ready.is_empty() || self.next < self.until
-    }
-
-    /// The next record, which stays the next.
-    pub fn peek(&mut self, log: &dyn Log) -> Result<Option<&StoredRecord>, LogError> {
-        while self.ready.is_empty() && self.next < self.until {
-            let fetched = log.read(&self.at, self.next, FETCH_BYTES)?;
-            let until = self.until;
-            self.ready.extend(fetched.records.into_iter().filter(|stored| stored.offset < until));
-            let stuck = fetched.next_offset <= self.next;
-            self.next = if stuck { self.until } else { fetched.next_offset };
-        }
-        Ok(self.ready.front())
-    }
-
-    /// The next record.
-    pub fn next(&mut self, log: &dyn Log) -> Result<Option<StoredRecord>, LogError> {
-        self.peek(log)?;
-        Ok(self.ready.pop_front())
-    }
-}
 
 /// Shows records as JSON, by the schemas they were written with.
 pub struct Shower<'a> {

@@ -8,12 +8,13 @@ use smol_str::SmolStr;
 use tidewire_engine::log::{Log, LogError, NewRecord, TopicPartition, TopicSpec};
 use tidewire_engine::partition::partition_of_compound;
 use tidewire_engine::plan::MergeOrder;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::{Record, RiskLimits, SchemaBook, topics};
 
 use crate::files::Loaded;
 use crate::notes::{self, PIPELINES, PipelineNote};
 use crate::pipeline::{Pipeline, limits_key};
-use crate::records::{Reader, text};
+use crate::records::text;
 use crate::topic_check::{check, wanted};
 
 /// What was done.
@@ -133,8 +134,9 @@ fn limits_in_log(
     let wanted: BTreeMap<SmolStr, Record> =
         limits.iter().map(|limit| (limits_key(limit), Record::from(limit.clone()))).collect();
     for partition in 0..partitions {
-        let mut reader = Reader::from_start(log, TopicPartition::new(topics::RISK_LIMITS, partition))?;
-        while let Some(stored) = reader.next(log)? {
+        let mut reader =
+            PartitionReader::from_start(log, TopicPartition::new(topics::RISK_LIMITS, partition))?;
+        while let Some(stored) = reader.next_record()? {
             let Some(key) = stored.record.key.as_deref().map(|key| SmolStr::from(text(key))) else {
                 continue;
             };

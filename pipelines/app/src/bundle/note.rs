@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 
 use crate::files::load_text;
 use crate::notes::{PIPELINES, PipelineNote};
 use crate::pipeline::OVERRIDE_PREFIX;
 use crate::recorded::Recorded;
-use crate::records::Reader;
 
 /// Tables that change nothing of what is computed, and may say where secrets are.
 const DEPLOYMENT: [&str; 5] = ["kafka", "schema_registry", "http", "run", "sink"];
@@ -42,9 +42,9 @@ pub fn stripped(log: &dyn Log, recorded: &Recorded) -> anyhow::Result<StoredReco
 }
 
 fn last_note(log: &dyn Log, pipeline: &str) -> anyhow::Result<StoredRecord> {
-    let mut reader = Reader::from_start(log, TopicPartition::new(PIPELINES, 0))?;
+    let mut reader = PartitionReader::from_start(log, TopicPartition::new(PIPELINES, 0))?;
     let mut last = None;
-    while let Some(stored) = reader.next(log)? {
+    while let Some(stored) = reader.next_record()? {
         if stored.record.key.as_deref() == Some(pipeline.as_bytes()) {
             last = Some(stored);
         }

@@ -5,11 +5,11 @@ use tidewire_engine::frame::TimerCause;
 use tidewire_engine::identity::{CAUSE_HEADER, Identity};
 use tidewire_engine::identity::{sequence_of, sequence_prefix};
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::{EventTime, Record, SchemaBook, topics};
 
 use super::{Edge, Request};
 use crate::recorded::Recorded;
-use crate::records::Reader;
 
 /// Most causes that are followed back.
 const MAX_CAUSES: usize = 16;
@@ -31,8 +31,8 @@ pub fn narrow(
     let mut found: Option<(StoredRecord, i64, i64)> = None;
     let mut keys: Vec<String> = Vec::new();
     for partition in 0..spec.partitions {
-        let mut reader = Reader::from_start(log, TopicPartition::new(topics::ORDERS, partition))?;
-        while let Some(stored) = reader.next(log)? {
+        let mut reader = PartitionReader::from_start(log, TopicPartition::new(topics::ORDERS, partition))?;
+        while let Some(stored) = reader.next_record()? {
             let decoded = stored.record.value.as_deref().and_then(|value| book.decode(value).ok());
             let Some(Record::Order(state)) = decoded.filter(|record| record.text("order_id") == Some(order))
             else {
@@ -92,8 +92,9 @@ fn made(log: &dyn Log, recorded: &[Recorded], identity: &Identity) -> anyhow::Re
     for output in stages.flat_map(|stage| &stage.outputs) {
         let Some(spec) = log.topic(&output.topic)? else { continue };
         for partition in 0..spec.partitions {
-            let mut reader = Reader::from_start(log, TopicPartition::new(output.topic.clone(), partition))?;
-            while let Some(stored) = reader.next(log)? {
+            let mut reader =
+                PartitionReader::from_start(log, TopicPartition::new(output.topic.clone(), partition))?;
+            while let Some(stored) = reader.next_record()? {
                 match sequence_of(&stored, &prefix) {
                     Some(found) if found == identity.sequence => return Ok(Some(stored)),
                     Some(found) if found > identity.sequence => break,

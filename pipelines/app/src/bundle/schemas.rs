@@ -6,10 +6,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidewire_engine::log::{Log, NewRecord, StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_runtime::registry::SCHEMAS_TOPIC;
 use tidewire_schemas::{Kind, SchemaBook, wire};
-
-use crate::records::Reader;
 
 /// The ids in use.
 #[derive(Default)]
@@ -64,8 +63,8 @@ pub fn book_of(log: &dyn Log) -> anyhow::Result<SchemaBook> {
     let mut last = 0;
     let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
     if log.topic(SCHEMAS_TOPIC)?.is_some() {
-        let mut reader = Reader::from_start(log, TopicPartition::new(SCHEMAS_TOPIC, 0))?;
-        while let Some(stored) = reader.next(log)? {
+        let mut reader = PartitionReader::from_start(log, TopicPartition::new(SCHEMAS_TOPIC, 0))?;
+        while let Some(stored) = reader.next_record()? {
             let value = stored.record.value.as_deref().unwrap_or_default();
             let line: Value = serde_json::from_slice(value)
                 .with_context(|| format!("{SCHEMAS_TOPIC}-0, offset {}", stored.offset))?;

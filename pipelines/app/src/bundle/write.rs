@@ -22,7 +22,6 @@ use super::plan::{TaskPlan, number};
 use super::schemas::Used;
 use crate::notes::PIPELINES;
 use crate::recorded::Recorded;
-use crate::records::Reader;
 
 /// Everything that is at hand while the file is written.
 struct Writing<'a> {
@@ -113,9 +112,9 @@ impl Writing<'_> {
             true => bounds.start,
             false => need.first().unwrap_or(bounds.start).max(bounds.start),
         };
-        let mut reader = Reader::new(at.clone(), from, bounds.stable_end);
+        let mut reader = PartitionReader::new(self.log, at.clone(), from, bounds.stable_end);
         let mut is_begun = false;
-        while let Some(stored) = reader.next(self.log)? {
+        while let Some(stored) = reader.next_record()? {
             if need.is_over(stored.offset) {
                 break;
             }

@@ -12,13 +12,14 @@ use serde_json::json;
 use smol_str::SmolStr;
 use tidewire_engine::identity::{CAUSE_HEADER, ID_HEADER};
 use tidewire_engine::log::{Log, NewRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_runtime::clock::now_ms;
 use tidewire_schemas::{DeadLetter, EventTime, SchemaBook, topics};
 
 use crate::cli::{self, Context};
 use crate::notes::{self, REPLAYS, ReplayNote};
 use crate::open;
-use crate::records::{Reader, Shower, Shown, hex, text};
+use crate::records::{Shower, Shown, hex, text};
 use crate::table::{Align, Table};
 
 /// Header of a record that was sent again: where its dead letter lies.
@@ -145,8 +146,9 @@ fn letters(log: &dyn Log, book: &SchemaBook) -> anyhow::Result<Vec<(At, DeadLett
     let Some(topic) = log.topic(topics::DEAD_LETTERS)? else { return Ok(Vec::new()) };
     let mut letters = Vec::new();
     for partition in 0..topic.partitions {
-        let mut reader = Reader::from_start(log, TopicPartition::new(topics::DEAD_LETTERS, partition))?;
-        while let Some(stored) = reader.next(log)? {
+        let mut reader =
+            PartitionReader::from_start(log, TopicPartition::new(topics::DEAD_LETTERS, partition))?;
+        while let Some(stored) = reader.next_record()? {
             let value = stored.record.value.as_deref().unwrap_or_default();
             let letter = book.decode(value).map_err(|error| error.to_string());
             match letter.and_then(|record| DeadLetter::try_from(record).map_err(|error| error.to_string())) {

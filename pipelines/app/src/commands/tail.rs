@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::EventTime;
 
 use crate::cli::{self, Context};
 use crate::commands::topics;
 use crate::interrupt;
 use crate::open;
-use crate::records::{Reader, Shower};
+use crate::records::Shower;
 
 /// How long one wait for new records takes at most.
 const WAIT: Duration = Duration::from_millis(500);
@@ -108,12 +109,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             (None, From::Latest) => bounds.stable_end,
             (None, From::Offset(offset)) => offset.max(bounds.start),
         };
-        readers.push(Reader::new(at, from, bounds.stable_end));
+        readers.push(PartitionReader::new(log, at, from, bounds.stable_end));
     }
     let stop = if args.follow { Some(interrupt::stop_flag()?) } else { None };
     let mut printer = Printer { args, shower: Shower::new(&open.book), shown: 0, out: io::stdout().lock() };
     loop {
-        if printer.drain(log, &mut readers)? {
+        if printer.drain(&mut readers)? {
             break;
         }
         printer.out.flush()?;
@@ -127,15 +128,18 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// Waits until a partition has more; false when told to stop.
-fn wait_for_more(log: &dyn Log, readers: &mut [Reader], stop: &AtomicBool) -> anyhow::Result<bool> {
+fn wait_for_more(
+    log: &dyn Log,
+    readers: &mut [PartitionReader<'_>],
+    stop: &AtomicBool,
+) -> anyhow::Result<bool> {
     loop {
         if stop.load(Ordering::SeqCst) {
             return Ok(false);
         }
         let mut more = false;
         for reader in readers.iter_mut() {
-            let end = log.bounds(reader.at())?.stable_end;
-            more |= reader.extend_to(end);
+            more |= reader.extend()?;
         }
         if more {
             return Ok(true);
@@ -153,21 +157,21 @@ struct Printer<'a, W: Write> {
 
 impl<W: Write> Printer<'_, W> {
     /// Prints what is there, in the order of timestamps; true when the limit is reached.
-    fn drain(&mut self, log: &dyn Log, readers: &mut [Reader]) -> anyhow::Result<bool> {
+    fn drain(&mut self, readers: &mut [PartitionReader<'_>]) -> anyhow::Result<bool> {
         if self.args.limit == Some(self.shown) {
             return Ok(true);
         }
         loop {
             let mut least: Option<(i64, usize)> = None;
             for (place, reader) in readers.iter_mut().enumerate() {
-                if let Some(stored) = reader.peek(log)? {
+                if let Some(stored) = reader.peek_record()? {
                     let head = (stored.record.timestamp_ms, place);
                     least = Some(least.map_or(head, |least| least.min(head)));
                 }
             }
             let Some((_, place)) = least else { return Ok(false) };
             let at = readers[place].at().clone();
-            let Some(stored) = readers[place].next(log)? else { return Ok(false) };
+            let Some(stored) = readers[place].next_record()? else { return Ok(false) };
             if !self.wants(&stored) {
                 continue;
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 use smol_str::SmolStr;
 use tidewire_engine::log::{NewRecord, StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::wire;
 
 use super::ids::subjects;
@@ -12,7 +13,7 @@ use super::matcher::{IdDigest, Matcher};
 use super::run::Run;
 use super::stream::Stream;
 use super::{Progress, Side};
-use crate::records::{Reader, text};
+use crate::records::text;
 
 /// Most input records of one run only that are kept to explain differences; more are counted only.
 const MAX_KEPT: usize = 200_000;
@@ -219,9 +220,9 @@ fn stream<'a>(run: &'a Run, taken: &BTreeMap<TopicPartition, (u64, u64)>) -> any
     let mut readers = Vec::with_capacity(taken.len());
     for (at, (first, next)) in taken {
         let start = run.log.bounds(at)?.start;
-        readers.push(Reader::new(at.clone(), (*first).max(start), *next));
+        readers.push(PartitionReader::new(&*run.log, at.clone(), (*first).max(start), *next));
     }
-    Ok(Stream::of(&*run.log, readers))
+    Ok(Stream::of(readers))
 }
 
 fn input_record(side: Side, at: TopicPartition, stored: &StoredRecord) -> InputRecord {

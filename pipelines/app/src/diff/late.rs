@@ -8,12 +8,13 @@ use tidewire_engine::identity::RECEIVED_HEADER;
 use tidewire_engine::intake::Source;
 use tidewire_engine::log::{NewRecord, TopicPartition};
 use tidewire_engine::plan::Role;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::EventTime;
 
 use super::inputs::InputRecord;
 use super::run::{Order, Run};
 use super::{Progress, Side};
-use crate::records::{Reader, text};
+use crate::records::text;
 
 /// Most late records that are kept to explain differences.
 const MAX_KEPT: usize = 1_000_000;
@@ -171,21 +172,21 @@ impl Scan<'_> {
         for source in sources {
             if let Some((first, next)) = self.run.epochs.taken.get(&source.at) {
                 let start = log.bounds(&source.at)?.start;
-                readers.push(Reader::new(source.at.clone(), (*first).max(start), *next));
+                readers.push(PartitionReader::new(log, source.at.clone(), (*first).max(start), *next));
             }
         }
         let mut greatest_ms = i64::MIN;
         loop {
             let mut least: Option<(i64, usize)> = None;
             for (place, reader) in readers.iter_mut().enumerate() {
-                if let Some(stored) = reader.peek(log)? {
+                if let Some(stored) = reader.peek_record()? {
                     let head = (self.merge_ms(&stored.record), place);
                     least = Some(least.map_or(head, |least| least.min(head)));
                 }
             }
             let Some((_, place)) = least else { return Ok(()) };
             let at = readers[place].at().clone();
-            let Some(stored) = readers[place].next(log)? else { return Ok(()) };
+            let Some(stored) = readers[place].next_record()? else { return Ok(()) };
             self.read += 1;
             if self.read.is_multiple_of(TELL_EVERY) {
                 progress(&format!("looking for late records in {}", at.topic), self.read);

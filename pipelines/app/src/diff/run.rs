@@ -8,11 +8,12 @@ use serde::Deserialize;
 use smol_str::SmolStr;
 use tidewire_engine::log::{Log, TopicPartition};
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_schemas::{EpochRecord, EventTime, SchemaBook};
 
 use crate::recorded::{Recorded, pipelines};
-use crate::records::{Reader, hex};
+use crate::records::hex;
 
 /// Where a reprocessed run notes how it was made.
 const REPROCESS: &str = "_reprocess";
@@ -125,9 +126,9 @@ fn made(log: &dyn Log) -> anyhow::Result<Option<MadeNote>> {
     if log.topic(REPROCESS)?.is_none() {
         return Ok(None);
     }
-    let mut reader = Reader::from_start(log, TopicPartition::new(REPROCESS, 0))?;
+    let mut reader = PartitionReader::from_start(log, TopicPartition::new(REPROCESS, 0))?;
     let mut last = None;
-    while let Some(stored) = reader.next(log)? {
+    while let Some(stored) = reader.next_record()? {
         if stored.record.key.as_deref() == Some(MADE_KEY) {
             let value = stored.record.value.as_deref().unwrap_or_default();
             last = Some(serde_json::from_slice(value).with_context(|| {
@@ -167,8 +168,8 @@ impl Epochs {
             let Some(spec) = log.topic(&topic)? else { continue };
             for partition in 0..spec.partitions {
                 let at = TopicPartition::new(topic.clone(), partition);
-                let mut reader = Reader::from_start(log, at)?;
-                while let Some(stored) = reader.next(log).with_context(|| format!("reading {topic}"))? {
+                let mut reader = PartitionReader::from_start(log, at)?;
+                while let Some(stored) = reader.next_record().with_context(|| format!("reading {topic}"))? {
                     if let Some(record) = epoch_record(&stored, book) {
                         found.add(&record);
                     }

@@ -2,13 +2,11 @@
 
 use anyhow::Context as _;
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
-
-use crate::records::Reader;
+use tidewire_engine::reader::PartitionReader;
 
 /// Records of some partitions, in the order of their timestamps as far as each partition keeps it.
 pub struct Stream<'a> {
-    log: &'a dyn Log,
-    readers: Vec<Reader>,
+    readers: Vec<PartitionReader<'a>>,
     /// Greatest timestamp given out.
     reached_ms: i64,
 }
@@ -19,21 +17,21 @@ impl<'a> Stream<'a> {
         let mut readers = Vec::with_capacity(parts.len());
         for at in parts {
             if log.topic(&at.topic)?.is_some_and(|spec| at.partition < spec.partitions) {
-                readers.push(Reader::from_start(log, at.clone())?);
+                readers.push(PartitionReader::from_start(log, at.clone())?);
             }
         }
-        Ok(Self { log, readers, reached_ms: i64::MIN })
+        Ok(Self { readers, reached_ms: i64::MIN })
     }
 
     /// Reads with these readers.
-    pub fn of(log: &'a dyn Log, readers: Vec<Reader>) -> Self {
-        Self { log, readers, reached_ms: i64::MIN }
+    pub fn of(readers: Vec<PartitionReader<'a>>) -> Self {
+        Self { readers, reached_ms: i64::MIN }
     }
 
     /// The next record, which stays the next.
     pub fn peek(&mut self) -> anyhow::Result<Option<&StoredRecord>> {
         match self.least()? {
-            Some(place) => Ok(self.readers[place].peek(self.log)?),
+            Some(place) => Ok(self.readers[place].peek_record()?),
             None => Ok(None),
         }
     }
@@ -42,7 +40,7 @@ impl<'a> Stream<'a> {
     pub fn next(&mut self) -> anyhow::Result<Option<(TopicPartition, StoredRecord)>> {
         let Some(place) = self.least()? else { return Ok(None) };
         let at = self.readers[place].at().clone();
-        let next = self.readers[place].next(self.log).with_context(|| format!("reading {at}"))?;
+        let next = self.readers[place].next_record().with_context(|| format!("reading {at}"))?;
         Ok(next.map(|stored| {
             self.reached_ms = self.reached_ms.max(stored.record.timestamp_ms);
             (at, stored)
@@ -57,11 +55,11 @@ impl<'a> Stream<'a> {
 
     fn least(&mut self) -> anyhow::Result<Option<usize>> {
         if let [only] = self.readers.as_mut_slice() {
-            return Ok(only.peek(self.log)?.map(|_| 0));
+            return Ok(only.peek_record()?.map(|_| 0));
         }
         let mut least: Option<(i64, usize)> = None;
         for (place, reader) in self.readers.iter_mut().enumerate() {
-            if let Some(stored) = reader.peek(self.log)? {
+            if let Some(stored) = reader.peek_record()? {
                 let head = (stored.record.timestamp_ms, place);
                 least = Some(least.map_or(head, |least| least.min(head)));
             }
@@ -72,7 +70,7 @@ impl<'a> Stream<'a> {
 
 /// One record by its place.
 pub fn read_one(log: &dyn Log, at: &TopicPartition, offset: u64) -> anyhow::Result<StoredRecord> {
-    let mut reader = Reader::new(at.clone(), offset, offset.saturating_add(1));
-    let found = reader.next(log).with_context(|| format!("reading {at}, offset {offset}"))?;
+    let mut reader = PartitionReader::new(log, at.clone(), offset, offset.saturating_add(1));
+    let found = reader.next_record().with_context(|| format!("reading {at}, offset {offset}"))?;
     found.with_context(|| format!("{at}, offset {offset}: the record is gone"))
 }

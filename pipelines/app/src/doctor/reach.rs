@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use smol_str::SmolStr;
 use tidewire_engine::log::{Bounds, TopicPartition};
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_engine::verify::{EpochName, Journal, Kept, cuts};
 use tidewire_schemas::{EpochRecord, EventTime};
 
 use super::{Finding, Patient};
-use crate::records::Reader;
 use crate::span::shown;
 
 const REPLAY: &str = "replay";
@@ -323,9 +323,9 @@ impl InputsThere {
         at: &TopicPartition,
     ) -> anyhow::Result<Option<&Vec<u64>>> {
         if !self.offsets.contains_key(at) {
-            let mut reader = Reader::from_start(patient.log, at.clone())?;
+            let mut reader = PartitionReader::from_start(patient.log, at.clone())?;
             let mut found = Some(Vec::new());
-            while let (Some(offsets), Some(stored)) = (&mut found, reader.next(patient.log)?) {
+            while let (Some(offsets), Some(stored)) = (&mut found, reader.next_record()?) {
                 offsets.push(stored.offset);
                 self.counted += 1;
                 if self.counted > MAX_COUNTED {

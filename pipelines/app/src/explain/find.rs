@@ -7,13 +7,14 @@ use serde_json::Value;
 use smol_str::SmolStr;
 use tidewire_engine::identity::Identity;
 use tidewire_engine::log::{StoredRecord, TopicPartition};
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::{EventTime, Kind, OrderStatus, Record, SchemaBook, topics};
 
 use super::grow::{brief, place_text};
 use super::seek::first_at_least;
 use super::session::Session;
 use super::tree::Brief;
-use crate::records::{Reader, text};
+use crate::records::text;
 
 /// Records looked at first when a topic is searched backwards; the next look is at four times as many.
 const FIRST_WINDOW: u64 = 4_096;
@@ -115,8 +116,13 @@ fn feature(
             else {
                 continue;
             };
-            let mut reader = Reader::new(at.clone(), first.offset, session.log.bounds(&at)?.stable_end);
-            while let Some(stored) = reader.next(session.log)? {
+            let mut reader = PartitionReader::new(
+                session.log,
+                at.clone(),
+                first.offset,
+                session.log.bounds(&at)?.stable_end,
+            );
+            while let Some(stored) = reader.next_record()? {
                 if stored.record.timestamp_ms > time.as_ms().saturating_add(VECTOR_LOOK_BACK_MS) {
                     break;
                 }
@@ -251,9 +257,9 @@ fn newest_first(
     let (mut until, mut window, mut found) = (bounds.stable_end, FIRST_WINDOW, None);
     while until > bounds.start {
         let from = until.saturating_sub(window).max(bounds.start);
-        let mut reader = Reader::new(at.clone(), from, until);
+        let mut reader = PartitionReader::new(session.log, at.clone(), from, until);
         let mut earliest = None;
-        while let Some(stored) = reader.next(session.log)? {
+        while let Some(stored) = reader.next_record()? {
             match matches(&stored) {
                 Match::No => {}
                 Match::Later => earliest = earliest.or(Some(stored.offset)),
@@ -275,8 +281,8 @@ pub fn all_orders(session: &Session<'_>) -> anyhow::Result<Vec<(String, Place)>>
         let partitions = session.log.topic(&topic)?.map_or(0, |topic| topic.partitions);
         for partition in 0..partitions {
             let at = TopicPartition::new(topic.clone(), partition);
-            let mut reader = Reader::from_start(session.log, at.clone())?;
-            while let Some(stored) = reader.next(session.log)? {
+            let mut reader = PartitionReader::from_start(session.log, at.clone())?;
+            while let Some(stored) = reader.next_record()? {
                 if let Some(Record::Order(order)) = decode(session.book, &stored)
                     && seen.insert(order.order_id.clone())
                 {
@@ -314,8 +320,8 @@ pub fn after(session: &Session<'_>, place: &Place) -> anyhow::Result<Vec<Brief>>
                 continue;
             };
             let until = session.log.bounds(&at)?.stable_end.min(first.offset + MAX_AFTER_RECORDS);
-            let mut reader = Reader::new(at.clone(), first.offset, until);
-            while let Some(later) = reader.next(session.log)? {
+            let mut reader = PartitionReader::new(session.log, at.clone(), first.offset, until);
+            while let Some(later) = reader.next_record()? {
                 let value = later.record.value.as_deref().unwrap_or_default();
                 if found.len() >= MAX_AFTER || !contains(value, id.as_bytes()) {
                     continue;

@@ -8,6 +8,7 @@ use tidewire_engine::cut::{Changelog, CutError, MARKER};
 use tidewire_engine::log::{Log, StoredRecord, TopicPartition};
 use tidewire_engine::only::{KeyScope, OnlyKeys};
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_engine::recovery::epoch_record;
 use tidewire_engine::rerun::{Inputs, difference};
 use tidewire_engine::task::{Closed, RestoreError, Task};
@@ -15,7 +16,6 @@ use tidewire_schemas::{CutMarker, EpochRecord, Record, SchemaBook};
 
 use super::restricted::{Renumbered, Restricted};
 use super::seek::first_at_least;
-use crate::records::Reader;
 
 /// A changelog of more bytes than this is read again each time.
 const MAX_KEPT_BYTES: usize = 128 << 20;
@@ -118,8 +118,8 @@ impl<'a> Past<'a> {
             return Ok(cuts);
         }
         let mut bytes = 0;
-        let mut reader = Reader::from_start(self.log, at.clone())?;
-        while let Some(stored) = reader.next(self.log)? {
+        let mut reader = PartitionReader::from_start(self.log, at.clone())?;
+        while let Some(stored) = reader.next_record()? {
             if stored.record.key.as_deref() == Some(MARKER) {
                 let value = stored.record.value.as_deref().unwrap_or_default();
                 let record: Record = self.book.decode(value).with_context(|| {
@@ -185,8 +185,8 @@ impl<'a> Past<'a> {
         } else {
             let at = self.changelog_at();
             let begin = self.log.bounds(&at)?.start;
-            let mut reader = Reader::new(at, begin, cut.offset + 1);
-            while let Some(stored) = reader.next(self.log)? {
+            let mut reader = PartitionReader::new(self.log, at, begin, cut.offset + 1);
+            while let Some(stored) = reader.next_record()? {
                 changelog.take(stored, self.book)?;
             }
         }
@@ -221,8 +221,9 @@ impl<'a> Past<'a> {
         let at = self.epochs_at();
         let mut inputs = Inputs::of(&task);
         let mut restricted = self.only.as_ref().map(|_| Restricted::new(self)).transpose()?;
-        let mut reader = Reader::new(at.clone(), epochs_from, self.log.bounds(&at)?.stable_end);
-        while let Some(stored) = reader.next(self.log)? {
+        let mut reader =
+            PartitionReader::new(self.log, at.clone(), epochs_from, self.log.bounds(&at)?.stable_end);
+        while let Some(stored) = reader.next_record()? {
             let Some(record) = epoch_record(&stored, self.book).and_then(|record| self.own(record)) else {
                 continue;
             };

@@ -11,12 +11,12 @@ use tidewire_engine::identity::Identity;
 use tidewire_engine::log::{Log, LogError, StoredRecord, TopicPartition};
 use tidewire_engine::only::OnlyKeys;
 use tidewire_engine::plan::StageSpec;
+use tidewire_engine::reader::PartitionReader;
 use tidewire_schemas::{EpochRecord, SchemaBook, topics};
 
 use super::past::{Cuts, Past};
 use super::seek::{by_identity, by_offset};
 use super::stretch::{Stretch, Wanted, keys_of};
-use crate::records::Reader;
 
 /// Most records of a broadcast topic that are looked through, backwards.
 const MAX_BROADCAST_RECORDS: u64 = 50_000;
@@ -318,8 +318,8 @@ impl<'a> Session<'a> {
         }
         let from = self.log.bounds(at)?.start.max(until.saturating_sub(MAX_BROADCAST_RECORDS));
         let mut last = BTreeMap::new();
-        let mut reader = Reader::new(at.clone(), from, until);
-        while let Some(stored) = reader.next(self.log)? {
+        let mut reader = PartitionReader::new(self.log, at.clone(), from, until);
+        while let Some(stored) = reader.next_record()? {
             let Some(key) = stored.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else {
                 continue;
             };

@@ -62,7 +62,7 @@ impl<'a> CutReader<'a> {
 
     /// Takes up what was written since.
     pub fn extend(&mut self) -> Result<(), LogError> {
-        self.records.extend()
+        self.records.extend().map(|_| ())
     }
 
     /// The next record, which is not yet part of the changelog.
