@@ -3,20 +3,8 @@
 
 mod common;
 
-use common::{file_of, sample_lines, workspace};
+use common::{Dice, file_of, sample_lines, workspace};
 use tidewire_ingest::{Format, ImportOptions, Importer, Item, Venue};
-
-/// Numbers that look random but are the same in every run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-}
 
 /// Pieces that parsers are fond of.
 const PIECES: &[&str] = &[

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{file_of, import, records, rejected, workspace};
+use common::{Dice, file_of, import, records, rejected, workspace};
 use std::path::PathBuf;
 use tidewire_ingest::{Format, ImportError, ImportOptions, Importer, Item, Venue};
 use tidewire_schemas::Record;
@@ -150,18 +150,6 @@ fn a_page_that_is_damaged_ends_the_file_after_the_rows_before_it() {
     assert!(matches!(error, ImportError::Read { .. }), "{error}");
     assert!(error.to_string().contains(", after row 0: cannot be read on: "), "{error}");
     assert_eq!(items.len(), 1);
-}
-
-/// Numbers that look random but are the same in every run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
 }
 
 #[test]

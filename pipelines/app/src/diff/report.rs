@@ -18,6 +18,7 @@ use super::settings::{self, Change};
 use super::walk::{Difference, Lies, MAX_EXPLAINED, Walk, Walked};
 use super::{Progress, Request, Side};
 use crate::records::hex;
+use crate::table::grouped;
 
 /// Most first causes that a report lists.
 pub const MAX_CAUSES: usize = 1_000;
@@ -306,7 +307,10 @@ fn notes(a: &Run, b: &Run, walked: &Walked, evidence: &Evidence) -> Vec<String> 
         }
     }
     if evidence.inputs.compared && evidence.late.reordered() > 0 {
-        notes.push(format!("{} input records came out of event-time order", evidence.late.reordered()));
+        notes.push(format!(
+            "{} input records came out of event-time order",
+            grouped(evidence.late.reordered() as u64)
+        ));
     }
     notes
 }

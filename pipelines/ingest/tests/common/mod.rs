@@ -80,3 +80,16 @@ pub fn rejected(items: &[Item]) -> Vec<(u64, &'static str, String)> {
         })
         .collect()
 }
+
+/// Numbers that look random but are the same in every run (xorshift).
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// One of the numbers below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
