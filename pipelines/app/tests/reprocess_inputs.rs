@@ -307,7 +307,9 @@ fn some_keys_alone_give_what_they_give_among_all() {
         let text = ok(&["tail", topic, "--json", "--prefix", prefix, "--key", key, "--data", &data]);
         let plain = |line: &str| {
             let record: Value = serde_json::from_str(line).unwrap();
-            format!("{} {} {}", record["timestamp"], record["kind"], record["value"])
+            // When it could be known is that of all records too.
+            let received = &record["headers"]["received-ns"];
+            format!("{} {received} {} {}", record["timestamp"], record["kind"], record["value"])
         };
         text.lines().map(plain).collect()
     };

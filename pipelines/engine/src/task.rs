@@ -284,12 +284,9 @@ impl Task {
         for (position, taken) in (0..).zip(&batch.taken) {
             add_input_to_digest(&mut self.open.digests[taken.source], taken);
             self.open.counts[taken.source] += 1;
-            if self.passes_by(taken, skips) {
-                run.steps.push(self.step(stamp));
-                continue;
-            }
-            match self.admit(taken, skips) {
-                Ok((record, key)) => {
+            match self.admit_unless_passing(taken, skips) {
+                None => {}
+                Some(Ok((record, key))) => {
                     let source = &self.intake.sources()[taken.source];
                     if source.role != Role::Control {
                         self.tide.observe(taken.source, taken.stored.record.timestamp_ms);
@@ -305,7 +302,7 @@ impl Task {
                         timer: None,
                     });
                 }
-                Err(skip) => {
+                Some(Err(skip)) => {
                     self.note_skipped(taken, &skip);
                     run.rejects.push(Reject {
                         position,
@@ -445,6 +442,15 @@ impl Task {
     }
 
     /// Decides whether a record goes to the operators, and decodes it.
+    /// As [`Task::admit`]; nothing for a record that passes the operators by.
+    fn admit_unless_passing(
+        &mut self,
+        taken: &Taken,
+        skips: &Skips,
+    ) -> Option<Result<(Record, KeyId), Skip>> {
+        if self.passes_by(taken, skips) { None } else { Some(self.admit(taken, skips)) }
+    }
+
     fn admit(&self, taken: &Taken, skips: &Skips) -> Result<(Record, KeyId), Skip> {
         let refuse = |reason: &str, error: SmolStr| Skip { operator: None, reason: reason.into(), error };
         if let Some(skip) = skips.records.get(&(taken.source, taken.stored.offset)) {

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
+use tidewire_schemas::EventTime;
 
 /// The header of a CSV file.
 #[derive(Clone, Debug)]
@@ -78,6 +79,11 @@ impl Columns {
         ImportError::Header { path: self.path.clone(), place: self.place, problem }
     }
 
+    /// Which columns somebody asked for.
+    pub fn used(&self) -> &[bool] {
+        &self.used
+    }
+
     /// Columns that nobody asked for.
     pub fn unused(&self) -> Vec<String> {
         let pairs = self.names.iter().zip(&self.used);
@@ -131,6 +137,18 @@ impl Row<'_> {
         match column {
             Some(column) if !self.text(column).is_empty() => self.parse(column).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// The value of a column that may be missing or empty, as a time: a count since 1970, or RFC 3339, which reaches
+    /// further.
+    pub fn time_of(&self, column: Option<usize>) -> Result<Option<EventTime>, RejectReason> {
+        match column {
+            Some(column) if self.text(column).bytes().all(|byte| byte.is_ascii_digit()) => {
+                let nanos = self.nanos_of(Some(column))?;
+                Ok(nanos.map(|nanos| EventTime::from_micros(nanos.div_euclid(1_000))))
+            }
+            column => self.parse_of::<EventTime>(column),
         }
     }
 

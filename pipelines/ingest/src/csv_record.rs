@@ -137,7 +137,7 @@ mod tests {
     fn records(text: &str) -> Vec<(u64, Result<Vec<String>, &'static str>)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let mut lines = Lines::open(file.path()).unwrap();
+        let mut lines = Lines::open(file.path(), crate::lines::Expected::Table).unwrap();
         let (mut line, mut all) = (Line::default(), Vec::new());
         loop {
             let result = match next_record(&mut lines, &mut line).unwrap() {

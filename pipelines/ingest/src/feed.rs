@@ -28,9 +28,10 @@ pub(crate) struct CsvFeed<T> {
 
 impl<T: TakeRow> CsvFeed<T> {
     /// Goes on after the header.
-    pub fn new(lines: &Lines, columns: Columns, format: T, out: &mut Output) -> CsvFeed<T> {
+    pub fn new(lines: &mut Lines, columns: Columns, format: T, out: &mut Output) -> CsvFeed<T> {
         out.summary.ignored_columns = columns.unused();
         out.summary.ignored_columns.extend_from_slice(lines.unread_columns());
+        lines.read_only(columns.used());
         CsvFeed { columns, format, line: Line::default() }
     }
 }

@@ -5,7 +5,7 @@ use crate::error::ImportError;
 use crate::feed::Feed;
 use crate::instruments::{InstrumentTable, split_id};
 use crate::limits::{HEAD_BYTES, HEAD_LINES};
-use crate::lines::{Line, Lines};
+use crate::lines::{Expected, Line, Lines};
 use crate::options::{Format, ImportOptions};
 use crate::output::{Item, Output};
 use crate::reject::excerpt;
@@ -29,7 +29,12 @@ impl Importer {
         if let Some(file) = &options.instruments {
             instruments.read(file)?;
         }
-        let mut lines = Lines::open(path.as_ref())?;
+        let expected = match options.format {
+            None => Expected::Anything,
+            Some(Format::BinanceCapture) => Expected::Capture,
+            Some(Format::News | Format::Trades | Format::Bars) => Expected::Table,
+        };
+        let mut lines = Lines::open(path.as_ref(), expected)?;
         let format = match options.format {
             Some(format) => format,
             None => detect(&mut lines)?,
@@ -150,15 +155,21 @@ fn format_of(lines: &Lines, line: &Line) -> Result<Format, ImportError> {
         return Ok(Format::BinanceCapture);
     }
     let names: Vec<_> = text.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+    format_by_names(&names)
+        .ok_or_else(|| ImportError::UnknownFormat { path: lines.path().to_owned(), first: excerpt(text) })
+}
+
+/// The format of a table with columns of these names, in lower case.
+pub(crate) fn format_by_names(names: &[String]) -> Option<Format> {
     let has = |name: &str| names.iter().any(|n| n == name);
     if has("published_at") && has("title") {
-        Ok(Format::News)
+        Some(Format::News)
     } else if has("open") && has("high") && has("low") && has("close") {
-        Ok(Format::Bars)
+        Some(Format::Bars)
     } else if has("price") && (has("quantity") || has("qty")) {
-        Ok(Format::Trades)
+        Some(Format::Trades)
     } else {
-        Err(ImportError::UnknownFormat { path: lines.path().to_owned(), first: excerpt(text) })
+        None
     }
 }
 

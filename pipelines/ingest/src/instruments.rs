@@ -4,7 +4,7 @@ use crate::columns::{Columns, Row};
 use crate::csv_record::{NextRecord, next_record};
 use crate::error::ImportError;
 use crate::limits::MAX_INSTRUMENTS;
-use crate::lines::{Line, Lines};
+use crate::lines::{Expected, Line, Lines};
 use crate::reject::RejectReason;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl InstrumentTable {
 
     /// Adds the instruments of a CSV file; one that is known already is described anew.
     pub fn read(&mut self, path: &Path) -> Result<(), ImportError> {
-        self.read_lines(&mut Lines::open(path)?)
+        self.read_lines(&mut Lines::open(path, Expected::Table)?)
     }
 
     /// The ids, in order.
@@ -145,12 +145,12 @@ impl Layout {
             settle: SmolStr::new(row.text(self.settle)),
             contract_multiplier: row.parse::<Quantity>(self.contract_multiplier)?,
             inverse: row.parse::<bool>(self.inverse)?,
-            expiry: row.parse_of::<EventTime>(self.expiry)?,
+            expiry: row.time_of(self.expiry)?,
             tick_size: row.parse::<Price>(self.tick_size)?,
             lot_size: row.parse::<Quantity>(self.lot_size)?,
             min_notional: row.parse_of::<Amount>(self.min_notional)?.unwrap_or(Amount::ZERO),
             valid_from: EventTime::EPOCH,
-            valid_to: row.parse_of::<EventTime>(self.valid_to)?,
+            valid_to: row.time_of(self.valid_to)?,
             event_time: EventTime::EPOCH,
         };
         if !instrument.contract_multiplier.is_positive() {
@@ -162,7 +162,7 @@ impl Layout {
         if instrument.lot_size.is_negative() {
             return Err(row.bad(self.lot_size, "must not be less than 0; 0 means not known"));
         }
-        Ok(Described { instrument, valid_from: row.parse_of::<EventTime>(self.valid_from)? })
+        Ok(Described { instrument, valid_from: row.time_of(self.valid_from)? })
     }
 }
 

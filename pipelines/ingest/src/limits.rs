@@ -12,6 +12,10 @@ pub const MAX_CSV_RECORD_LINES: usize = 64;
 pub const MAX_CSV_COLUMNS: usize = 256;
 /// Columns of a Parquet file that can be read; a file of captures or of a table has few.
 pub const MAX_PARQUET_COLUMNS: usize = MAX_CSV_COLUMNS;
+/// Rows of a Parquet file that are decoded at a time.
+pub const MAX_PARQUET_BATCH_ROWS: usize = 1_024;
+/// Bytes that these take about, by what the file says of its groups of rows.
+pub const MAX_PARQUET_BATCH_BYTES: usize = 8 << 20;
 /// Lines at the head of a capture that are looked at to tell its venue, its symbol and the venue's clock.
 pub const HEAD_LINES: usize = 1_000;
 /// Bytes of those lines.

@@ -44,6 +44,17 @@ pub(crate) struct Lines {
     deferred: Option<ImportError>,
 }
 
+/// What a file is expected to hold, where that is not told by its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Its columns tell.
+    Anything,
+    /// A table.
+    Table,
+    /// A capture.
+    Capture,
+}
+
 enum Source {
     Text(Box<dyn BufRead + Send>),
     Parquet(Box<ParquetRows>),
@@ -51,7 +62,7 @@ enum Source {
 
 impl Lines {
     /// Opens a file; gzip and Parquet are told by its first bytes, not by its name.
-    pub fn open(path: &Path) -> Result<Lines, ImportError> {
+    pub fn open(path: &Path, expected: Expected) -> Result<Lines, ImportError> {
         let open_error = |source| ImportError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(open_error)?;
         let meta = file.metadata().map_err(open_error)?;
@@ -66,7 +77,7 @@ impl Lines {
         let source = if first.starts_with(&[0x1f, 0x8b]) {
             Source::Text(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))))
         } else if first.starts_with(parquet::MAGIC) {
-            Source::Parquet(Box::new(ParquetRows::open(path, raw.into_inner().inner)?))
+            Source::Parquet(Box::new(ParquetRows::open(path, raw.into_inner().inner, expected)?))
         } else {
             Source::Text(Box::new(raw))
         };
@@ -120,6 +131,13 @@ impl Lines {
         }
     }
 
+    /// Leaves the values of some columns out, where that spares work.
+    pub fn read_only(&mut self, wanted: &[bool]) {
+        if let Source::Parquet(rows) = &mut self.source {
+            rows.read_only(wanted);
+        }
+    }
+
     /// Columns that are there and cannot be read.
     pub fn unread_columns(&self) -> &[String] {
         match &self.source {
@@ -133,10 +151,11 @@ impl Lines {
         self.bytes_total
     }
 
-    /// The next line that is not blank into `line`; false at the end. After an error there is no next line.
+    /// The next line that is not blank, or the next row, into `line`; false at the end. After an error there is no next line.
     pub fn next(&mut self, line: &mut Line) -> Result<bool, ImportError> {
         while self.next_or_blank(line)? {
-            if line.is_cut() || !line.bytes.trim_ascii().is_empty() {
+            let is_row = matches!(self.source, Source::Parquet(_));
+            if is_row || line.is_cut() || !line.bytes.trim_ascii().is_empty() {
                 return Ok(true);
             }
         }
@@ -250,7 +269,7 @@ mod tests {
     fn lines_of(bytes: &[u8]) -> Vec<(u64, Vec<u8>, u64)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let mut lines = Lines::open(file.path()).unwrap();
+        let mut lines = Lines::open(file.path(), Expected::Anything).unwrap();
         let (mut line, mut all) = (Line::default(), Vec::new());
         while lines.next(&mut line).unwrap() {
             all.push((line.number, line.bytes.clone(), line.length));
@@ -279,7 +298,7 @@ mod tests {
     fn lines_given_back_come_again_in_order() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"a\nb\nc\n").unwrap();
-        let mut lines = Lines::open(file.path()).unwrap();
+        let mut lines = Lines::open(file.path(), Expected::Anything).unwrap();
         let (mut a, mut b) = (Line::default(), Line::default());
         assert!(lines.next(&mut a).unwrap() && lines.next(&mut b).unwrap());
         lines.give_back(vec![a, b]);
@@ -301,7 +320,7 @@ mod tests {
         bytes.truncate(bytes.len() / 2);
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bytes).unwrap();
-        let mut lines = Lines::open(file.path()).unwrap();
+        let mut lines = Lines::open(file.path(), Expected::Anything).unwrap();
         let (mut line, mut count) = (Line::default(), 0u64);
         let error = loop {
             match lines.next(&mut line) {

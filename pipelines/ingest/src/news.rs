@@ -8,7 +8,7 @@ use crate::columns::{Columns, Row};
 use crate::csv_record::{NextRecord, next_record};
 use crate::error::ImportError;
 use crate::feed::{CsvFeed, TakeRow};
-use crate::lines::{Line, Lines};
+use crate::lines::{Expected, Line, Lines};
 use crate::options::ImportOptions;
 use crate::output::Output;
 use crate::reject::RejectReason;
@@ -170,9 +170,10 @@ impl NewsShift {
 /// First and last published time of the file, read in a pass of its own; lines that are no news are left to the
 /// import itself.
 fn published_span(lines: &Lines) -> Result<Option<(EventTime, EventTime)>, ImportError> {
-    let mut lines = Lines::open(lines.path())?;
+    let mut lines = Lines::open(lines.path(), Expected::Table)?;
     let mut columns = Columns::read(&mut lines)?;
     let published_at = columns.need(&["published_at"])?;
+    lines.read_only(columns.used());
     let mut line = Line::default();
     let mut span = None;
     loop {

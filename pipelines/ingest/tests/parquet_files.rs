@@ -5,7 +5,7 @@ mod common;
 
 use common::{Dice, file_of, import, records, rejected, workspace};
 use std::path::PathBuf;
-use tidewire_ingest::{Format, ImportError, ImportOptions, Importer, Item, Venue};
+use tidewire_ingest::{Format, ImportError, ImportOptions, Importer, InstrumentTable, Item, Venue};
 use tidewire_schemas::Record;
 
 fn folder() -> PathBuf {
@@ -111,8 +111,60 @@ fn a_row_that_is_rejected_is_named_and_can_be_read() {
 fn what_is_not_read_is_said() {
     let (items, summary) = import(&folder().join("trades_nested_delta.parquet"), bitcoin());
     assert_eq!(items.len(), 301);
-    assert_eq!(summary.ignored_columns, ["note", "levels.list.element"]);
-    assert!(summary.to_string().contains("columns not read: note, levels.list.element"), "{summary}");
+    // The bytes of `payload` are no text, which is nobody's concern.
+    assert_eq!(summary.ignored_columns, ["note", "payload", "levels.list.element"]);
+    assert!(
+        summary.to_string().contains("columns not read: note, payload, levels.list.element"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn a_table_with_the_columns_of_a_capture_is_a_table() {
+    for format in [None, Some(Format::Trades)] {
+        let options = ImportOptions { format, ..bitcoin() };
+        let (items, summary) = import(&folder().join("odd_trades_with_message.parquet"), options);
+        assert_eq!((items.len(), summary.format), (21, Format::Trades), "{summary}");
+        assert_eq!(summary.ignored_columns, ["message"]);
+    }
+}
+
+#[test]
+fn captures_may_have_text_for_times_and_no_row_vanishes() {
+    let (items, summary) = import(&folder().join("odd_capture_with_text_times.parquet"), bitcoin());
+    assert_eq!(
+        rejected(&items).iter().map(|(row, code, _)| (*row, *code)).collect::<Vec<_>>(),
+        [(4, "no-receive-time")]
+    );
+    // Three messages and the instrument.
+    assert_eq!(records(&items).len(), 4, "{summary}");
+    let (whole, _) = import(&folder().join("capture.parquet"), bitcoin());
+    let received = |items: &[Item]| -> Vec<i64> {
+        let all = items.iter().filter_map(|item| match item {
+            Item::Record { received_ns, .. } => Some(received_ns.div_euclid(1_000)),
+            Item::Rejected { .. } => None,
+        });
+        all.take(4).collect()
+    };
+    assert_eq!(received(&items), received(&whole));
+}
+
+#[test]
+fn instruments_may_be_described_in_parquet() {
+    let described = |name: &str| {
+        let mut table = InstrumentTable::default();
+        table.read(&folder().join(name)).unwrap_or_else(|error| panic!("{error}"));
+        let time = "2024-08-08T00:00:00Z".parse().unwrap();
+        ["BTC-29NOV24.DERIBIT", "OLD.X"].map(|id| table.describe(id, time).unwrap())
+    };
+    assert_eq!(described("instruments.parquet"), described("instruments.csv"));
+    assert_eq!(described("instruments.csv")[0].valid_to.unwrap().to_string(), "9999-12-31T00:00:00Z");
+}
+
+#[test]
+fn a_table_without_rows_is_no_error() {
+    let (items, summary) = import(&folder().join("odd_no_rows.parquet"), bitcoin());
+    assert_eq!((items.len(), summary.format), (0, Format::Trades));
 }
 
 #[test]
@@ -128,6 +180,15 @@ fn files_that_cannot_be_read_say_why() {
     let options = ImportOptions { format: Some(Format::Bars), ..bitcoin() };
     let error = open("trades_duckdb.parquet", options);
     assert!(error.contains("names of its columns: no column `open`"), "{error}");
+
+    let error = open("odd_nested_alone.parquet", bitcoin());
+    assert!(error.contains("none of its columns can be read: a.list.element, b.c"), "{error}");
+    let options = ImportOptions { format: Some(Format::BinanceCapture), ..bitcoin() };
+    let error = open("trades_duckdb.parquet", options);
+    assert!(
+        error.contains("a capture has columns `received_time` and `message`; the columns are: time"),
+        "{error}"
+    );
 
     let whole = std::fs::read(folder().join("trades_duckdb.parquet")).unwrap();
     for length in [4, 11, whole.len() / 2, whole.len() - 1] {

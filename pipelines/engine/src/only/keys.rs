@@ -9,6 +9,7 @@ use tidewire_contract::Key;
 use crate::fault::Skips;
 use crate::identity::is_left_out;
 use crate::intake::Taken;
+use crate::plan::Role;
 use crate::task::Task;
 
 /// Keys that are asked for. A key of several parts (`account/instrument`) is one of them if it is named whole, or by its
@@ -113,7 +114,8 @@ impl Task {
             return false;
         }
         let was_skipped = skips.records.contains_key(&(taken.source, taken.stored.offset));
-        if !was_skipped && source.received_before_ms(record).is_none() {
+        let is_data = source.role != Role::Control;
+        if is_data && !was_skipped && source.received_before_ms(record).is_none() {
             self.tide.observe(taken.source, taken.stored.record.timestamp_ms);
         }
         true

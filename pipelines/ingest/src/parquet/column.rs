@@ -8,6 +8,9 @@ use parquet::errors::ParquetError;
 use parquet::schema::types::ColumnDescriptor;
 use std::fmt::Write as _;
 
+/// Pages without values, one after another, after which a column counts as ended.
+const MAX_EMPTY_PAGES: usize = 4;
+
 /// One column of a file.
 pub(super) struct Column {
     index: usize,
@@ -145,7 +148,7 @@ impl Column {
     }
 }
 
-/// Reads rows; how many there were.
+/// Reads rows; how many there were. A page without values ends a read before its time.
 fn read<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     rows: usize,
@@ -153,7 +156,13 @@ fn read<T: DataType>(
     values: &mut Vec<T::T>,
 ) -> Result<usize, ParquetError> {
     values.clear();
-    Ok(reader.read_records(rows, levels, None, values)?.0)
+    let (mut levels, mut found, mut nothing) = (levels, 0, 0);
+    while found < rows && nothing < MAX_EMPTY_PAGES {
+        let (more, ..) = reader.read_records(rows - found, levels.as_deref_mut(), None, values)?;
+        found += more;
+        nothing = if more == 0 { nothing + 1 } else { 0 };
+    }
+    Ok(found)
 }
 
 fn write_value(values: &Values, at: usize, kind: Kind, out: &mut Vec<u8>) {

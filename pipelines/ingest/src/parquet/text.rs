@@ -27,12 +27,12 @@ pub(super) fn push_field(out: &mut Vec<u8>, field: &[u8]) {
     out.push(b'"');
 }
 
-/// A time, of nanoseconds since 1970: as their count, which loses nothing, or before 1973, where a count would be
-/// taken for another unit, in RFC 3339.
+/// A time, of nanoseconds since 1970: as their count, which loses nothing; before 1973, where a count would be taken for
+/// another unit, and after 2262, which it does not reach, in RFC 3339.
 pub(super) fn write_time(out: &mut String, nanos: i128) -> std::fmt::Result {
-    match i64::try_from(nanos) {
-        Ok(_) if nanos >= FIRST_COUNT_NS => write!(out, "{nanos}"),
-        Ok(nanos) => write!(out, "{}", EventTime::from_micros(nanos.div_euclid(1_000))),
+    match i64::try_from(nanos.div_euclid(1_000)) {
+        Ok(_) if (FIRST_COUNT_NS..=i64::MAX.into()).contains(&nanos) => write!(out, "{nanos}"),
+        Ok(micros) => write!(out, "{}", EventTime::from_micros(micros)),
         Err(_) => write!(out, "{nanos} ns since 1970"),
     }
 }
@@ -123,7 +123,8 @@ mod tests {
             (1_723_161_255_030_314_667, "1723161255030314667"),
             (0, "1970-01-01T00:00:00Z"),
             (-1_000, "1969-12-31T23:59:59.999999Z"),
-            (i128::from(i64::MAX) + 1, "9223372036854775808 ns since 1970"),
+            (253_402_214_400 * 1_000_000_000, "9999-12-31T00:00:00Z"),
+            (i128::from(i64::MAX) * 1_001, "9232595408891630582807 ns since 1970"),
         ] {
             let mut text = String::new();
             write_time(&mut text, nanos).unwrap();

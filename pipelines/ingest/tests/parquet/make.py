@@ -9,9 +9,10 @@ The trades and the capture are of the samples that ship (samples/README.md has t
 import csv
 import decimal
 import gzip
+import itertools
 import json
 import pathlib
-from datetime import timezone, datetime
+from datetime import date, datetime, timezone
 
 import duckdb
 import polars
@@ -104,6 +105,7 @@ def write_trades():
     nested = trade_table(rows, "us", "decimal")
     nested = nested.append_column("levels", pa.array([[n, n + 1] for n in range(len(rows))], pa.list_(pa.int32())))
     nested = nested.append_column("note", pa.nulls(len(rows), pa.string()))
+    nested = nested.append_column("payload", pa.array([b"\xff\xfe"] * len(rows), pa.binary()))
     encodings = {"time": "DELTA_BINARY_PACKED", "trade_id": "DELTA_BINARY_PACKED", "side": "DELTA_BYTE_ARRAY"}
     write("nested_delta", nested, use_dictionary=False, column_encoding=encodings)
     write("brotli", trade_table(rows, "us", "decimal").slice(0, 5), compression="brotli")
@@ -178,7 +180,45 @@ def write_capture():
         out.writelines(f"{received} {message}\n".replace(",\n", ", ", 1) for received, message in lines)
 
 
+def write_odd_ones():
+    rows = trades()[:20]
+    # A table that has the columns of a capture too.
+    both = trade_table(rows, "us", "decimal").append_column("message", pa.array(['{"a": 1}'] * len(rows)))
+    pq.write_table(both, HERE / "odd_trades_with_message.parquet")
+    lines = list(itertools.islice((line for line in capture_lines() if len(line[1]) < 1_000), 3))
+    # Times as text, to the microsecond, and a row that holds nothing.
+    received = []
+    for nanos, _ in lines:
+        second = datetime.fromtimestamp(nanos // 10**9, timezone.utc)
+        received.append(f"{second:%Y-%m-%dT%H:%M:%S}.{nanos % 10**9 // 1000:06}Z")
+    messages = [message for _, message in lines]
+    table = pa.table({"received_time": [*received, None], "message": [*messages, None], "Note": ["x"] * 4})
+    pq.write_table(table, HERE / "odd_capture_with_text_times.parquet")
+    pq.write_table(pa.table({"a": [[1], [2]], "b": [{"c": 1}, {"c": 2}]}), HERE / "odd_nested_alone.parquet")
+    pq.write_table(trade_table([], "us", "decimal"), HERE / "odd_no_rows.parquet")
+    described = {
+        "instrument": ["BTC-29NOV24.DERIBIT", "OLD.X"],
+        "asset_class": ["FUTURE", "SPOT"],
+        "base": ["BTC", "OLD"],
+        "quote": ["USD", "USD"],
+        "settle": ["BTC", "USD"],
+        "contract_multiplier": [decimal.Decimal("10"), decimal.Decimal("1")],
+        "inverse": [True, False],
+        "tick_size": [decimal.Decimal("2.5"), decimal.Decimal("0.01")],
+        "lot_size": [decimal.Decimal("1"), decimal.Decimal("1")],
+        "expiry": pa.array([date(2024, 11, 29), None], pa.date32()),
+        "valid_from": pa.array([datetime(2024, 1, 2, 3), datetime(1971, 1, 1)], pa.timestamp("us")),
+        "valid_to": pa.array([datetime(9999, 12, 31), None], pa.timestamp("us")),
+    }
+    pq.write_table(pa.table(described), HERE / "instruments.parquet")
+    with open(HERE / "instruments.csv", "w") as out:
+        out.write(",".join(described) + "\n")
+        out.write("BTC-29NOV24.DERIBIT,FUTURE,BTC,USD,BTC,10,true,2.5,1,2024-11-29,2024-01-02T03:00:00Z,9999-12-31T00:00:00Z\n")
+        out.write("OLD.X,SPOT,OLD,USD,USD,1,false,0.01,1,,1971-01-01T00:00:00Z,\n")
+
+
 write_trades()
+write_odd_ones()
 write_bars()
 write_news()
 write_capture()

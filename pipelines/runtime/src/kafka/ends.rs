@@ -64,6 +64,8 @@ struct Known {
     wanted_at: Instant,
     /// The end, and when it was asked for.
     end: Option<(u64, Instant)>,
+    /// The end that somebody was told last, and when.
+    told: Option<(u64, Instant)>,
 }
 
 impl Ends {
@@ -74,6 +76,13 @@ impl Ends {
         let thread =
             std::thread::Builder::new().name("kafka-ends".to_owned()).spawn(move || theirs.run(&consumer))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Takes up an end that somebody was just told: by an older answer there must not be less.
+    pub fn learn(&self, at: &TopicPartition, end: u64) {
+        if let Some(known) = lock(&self.shared.state).partitions.get_mut(at) {
+            known.learn(end);
+        }
     }
 
     /// Whether `next` was the end of `at` a moment ago. If that is not known it will be soon: the signal tells.
@@ -95,7 +104,7 @@ impl Ends {
             return found;
         }
         if state.partitions.len() < MAX_ASKED {
-            state.partitions.insert(at.clone(), Known { wanted_at: now, end: None });
+            state.partitions.insert(at.clone(), Known::new());
             self.shared.asked.notify_one();
         }
         End::Unknown
@@ -162,7 +171,7 @@ impl Shared {
                 _ => None,
             };
             match (state.partitions.get_mut(&at), end) {
-                (Some(known), Some(end)) => known.end = Some((end, asked)),
+                (Some(known), Some(end)) => known.answer(end, asked),
                 (_, None) => unknown.push(at.topic),
                 (None, Some(_)) => {}
             }
@@ -179,6 +188,24 @@ fn look_again_for_all<'a>(consumer: &BaseConsumer<Quiet>, topics: impl Iterator<
     let _ = topics.into_iter().all(|topic| look_again(consumer, topic));
 }
 
+impl Known {
+    fn new() -> Self {
+        Self { wanted_at: Instant::now(), end: None, told: None }
+    }
+
+    fn learn(&mut self, end: u64) {
+        self.told = Some((end, Instant::now()));
+        self.end = self.end.filter(|(known, _)| *known >= end);
+    }
+
+    /// An answer to what was asked before somebody was told of more is no news.
+    fn answer(&mut self, end: u64, asked: Instant) {
+        if self.told.is_none_or(|(told, when)| end >= told || asked > when) {
+            self.end = Some((end, asked));
+        }
+    }
+}
+
 impl State {
     fn due(&self) -> Vec<TopicPartition> {
         let due = self.partitions.iter().filter(|(_, known)| {
@@ -191,4 +218,30 @@ impl State {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_of_more_is_not_told_that_there_is_nothing() {
+        let mut known = Known::new();
+        let asked = Instant::now();
+        known.answer(7, asked);
+        assert_eq!(known.end, Some((7, asked)));
+        // A record came, and somebody was told where it ends now.
+        known.learn(8);
+        assert_eq!(known.end, None);
+        // What was asked before comes late.
+        known.answer(7, asked);
+        assert_eq!(known.end, None);
+        known.answer(8, asked);
+        assert_eq!(known.end, Some((8, asked)));
+        // A topic that was made anew ends earlier.
+        std::thread::sleep(Duration::from_millis(1));
+        let later = Instant::now();
+        known.answer(0, later);
+        assert_eq!(known.end, Some((0, later)));
+    }
 }

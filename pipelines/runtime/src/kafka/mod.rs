@@ -215,6 +215,7 @@ impl Log for KafkaLog {
         let (low, stable) = ask(&self.committed)?;
         let (_, high) = ask(&self.written)?;
         let unsigned = |offset: i64| u64::try_from(offset).unwrap_or(0);
+        self.readers.learn_end(at, unsigned(stable));
         Ok(Bounds {
             start: unsigned(low),
             stable_end: unsigned(stable),

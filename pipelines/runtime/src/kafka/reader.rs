@@ -109,6 +109,11 @@ impl Readers {
         Ok(fetched)
     }
 
+    /// Takes up where a partition ends, as somebody was just told.
+    pub fn learn_end(&self, at: &TopicPartition, end: u64) {
+        self.ends.learn(at, end);
+    }
+
     /// The cursor that holds or comes to `from`; a new one if there is none.
     fn cursor(&self, at: &TopicPartition, from: u64) -> Result<Arc<Mutex<Cursor>>, LogError> {
         let mut guard = lock(&self.lanes);
