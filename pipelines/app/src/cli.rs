@@ -142,7 +142,9 @@ pub struct Context {
     pub registry: Option<String>,
     /// The run that is looked at, where it is not the live one.
     pub prefix: Option<String>,
-    /// What the file of `--config` says.
+    /// The file of `--config`.
+    pub config: Option<PathBuf>,
+    /// What it says.
     pub deployment: Deployment,
 }
 
@@ -176,6 +178,7 @@ pub fn main() -> ExitCode {
         bootstrap: cli.bootstrap,
         registry: cli.registry,
         prefix: cli.prefix.filter(|prefix| !prefix.is_empty()),
+        config: cli.config,
         deployment,
     };
     let done = match &cli.command {

@@ -18,12 +18,28 @@ impl Words {
         self.0
     }
 
+    /// Adds a variable of the environment, which goes in front of the command.
+    pub fn variable(&mut self, name: &str, value: &str) {
+        self.begin();
+        self.0.push_str(name);
+        self.0.push('=');
+        self.quoted(value);
+    }
+
     /// Adds a word.
     pub fn word(&mut self, word: &str) {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+        self.begin();
+        self.quoted(word);
+    }
+
+    fn begin(&mut self) {
         if !self.0.is_empty() {
             self.0.push(' ');
         }
+    }
+
+    fn quoted(&mut self, word: &str) {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
         if !word.is_empty() && word.chars().all(is_plain) {
             self.0.push_str(word);
         } else {
@@ -41,12 +57,13 @@ mod tests {
     #[test]
     fn a_shell_takes_each_word_for_one() {
         let mut words = Words::default();
+        words.variable("NAME", "a b");
         words.option("--files", Some("my file.gz"));
         words.word("it's.gz");
         words.option("--to", None::<String>);
         words.word("");
         words.word("a/b-c_1.gz");
         words.word("$(x)");
-        assert_eq!(words.text(), "--files 'my file.gz' 'it'\\''s.gz' '' a/b-c_1.gz '$(x)'");
+        assert_eq!(words.text(), "NAME='a b' --files 'my file.gz' 'it'\\''s.gz' '' a/b-c_1.gz '$(x)'");
     }
 }

@@ -34,7 +34,7 @@ impl InstrumentTable {
         Ok(table)
     }
 
-    /// Adds the instruments of a CSV file; one that is known already is described anew.
+    /// Adds the instruments of a CSV or Parquet file; one that is known already is described anew.
     pub fn read(&mut self, path: &Path) -> Result<(), ImportError> {
         self.read_lines(&mut Lines::open(path, Expected::Table)?)
     }

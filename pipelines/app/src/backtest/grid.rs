@@ -10,6 +10,7 @@ use tidewire_schemas::Amount;
 
 use crate::files::{Loaded, load_text};
 use crate::pipeline::{OVERRIDE_PREFIX, PipelineError, Place};
+use crate::shell::Words;
 
 /// Most settings of a backtest.
 pub const MAX_SETTINGS: usize = 10_000;
@@ -165,8 +166,11 @@ impl Grid {
 
     /// A setting as variables before a command line.
     pub fn as_variables(&self, setting: &Setting) -> String {
-        let pairs = self.variables.iter().zip(&setting.values);
-        pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        let mut words = Words::default();
+        for (name, value) in self.variables.iter().zip(&setting.values) {
+            words.variable(name, value);
+        }
+        words.text()
     }
 
     /// The pipeline of a setting.

@@ -12,6 +12,7 @@ use tidewire_schemas::{Amount, EventTime};
 use super::Outcome;
 use super::grid::Grid;
 use super::tally::Money;
+use crate::shell::Words;
 use crate::table::{Align, Table, grouped};
 
 /// Names of a setting's figures, in the order of a table, behind its profit and loss.
@@ -216,7 +217,9 @@ pub fn text(out: &mut dyn Write, report: &Report<'_>, top: usize) -> io::Result<
     )?;
     if let Some(best) = report.outcomes.first() {
         let variables = report.grid.as_variables(&best.setting);
-        let words = [&variables, "tidewire reprocess", report.file, "--into best", &report.again];
+        let mut file = Words::default();
+        file.word(report.file);
+        let words = [&variables, "tidewire reprocess", &file.text(), "--into best", &report.again];
         let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
         writeln!(out, "keep the first one: {}", words.join(" "))?;
     }

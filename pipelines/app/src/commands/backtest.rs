@@ -152,20 +152,22 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 fn again(args: &Args, context: &Context, source: &Source) -> String {
     let mut words = Words::default();
     let data = context.data.as_ref().map(|data| data.display());
-    match source.is_bundle {
+    if source.is_bundle {
         // A bundle can only be read: the run goes elsewhere.
-        true => {
-            words.option("--inputs", data);
-            words.option("--data", Some("best"));
-        }
-        false => words.option("--data", data),
+        words.option("--inputs", data.filter(|_| args.taking.files.is_empty()));
+        words.option("--data", Some("best"));
+    } else {
+        words.option("--data", data);
     }
     words.option("--bootstrap", context.bootstrap.as_ref());
-    [words.text(), args.taking.words()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.option("--registry", context.registry.as_ref());
+    words.option("--config", context.config.as_ref().map(|file| file.display()));
+    let mut taking = args.taking.clone();
+    if source.is_empty {
+        // There was no log whose limits could have held, but there may be one where the run goes.
+        taking.limits = Limits::File;
+    }
+    [words.text(), taking.words()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn write(args: &Args, report: &Report<'_>) -> anyhow::Result<()> {
@@ -207,6 +209,9 @@ impl Source {
             return Ok(Self { log, book, is_empty: true, is_bundle: false, _open: None });
         }
         let open = open::to_read_for(context, &base.pipeline.deployment)?;
+        if let Some(words) = open.bundle().and_then(|bundle| bundle.about().of_keys_alone()) {
+            writeln!(io::stderr(), "{}: {words}", open.place)?;
+        }
         Ok(Self {
             log: Arc::clone(&open.log),
             book: Arc::clone(&open.book),

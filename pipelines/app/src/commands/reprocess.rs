@@ -170,13 +170,8 @@ fn say_of_stretch(source: &Source, pipeline: &Pipeline) {
          warmed up, results are not those of the live run",
         source.place()
     ));
-    if !source.keys().is_empty() {
-        show::say(&format!(
-            "{} holds records of {} alone, of others their time: what these lead to is not in the run, nor what depends \
-             on it, such as positions and exposures over other instruments",
-            source.place(),
-            source.keys().join(", ")
-        ));
+    if let Some(words) = source.of_keys_alone() {
+        show::say(&format!("{}: {words}", source.place()));
     }
     let absent = source.absent(pipeline);
     if !absent.is_empty() {

@@ -68,9 +68,9 @@ impl Source {
         self.open.bundle().is_some()
     }
 
-    /// The keys that alone are in it; none if all are.
-    pub fn keys(&self) -> &[String] {
-        self.open.bundle().map_or(&[], |bundle| &bundle.about().keys)
+    /// What it means that records of some keys alone are in it, if they are.
+    pub fn of_keys_alone(&self) -> Option<String> {
+        self.open.bundle()?.about().of_keys_alone()
     }
 
     /// Names it, so that it is known again.

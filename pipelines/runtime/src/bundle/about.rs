@@ -30,6 +30,17 @@ impl About {
     pub fn is_restricted(&self) -> bool {
         !self.keys.is_empty()
     }
+
+    /// What that means for a run over it, if it is restricted.
+    pub fn of_keys_alone(&self) -> Option<String> {
+        self.is_restricted().then(|| {
+            format!(
+                "records of {} alone, of others their time: what these lead to is not in the run, nor what depends on it, \
+                 such as positions and exposures over other instruments",
+                self.keys.join(", ")
+            )
+        })
+    }
 }
 
 /// The epochs of one task.
